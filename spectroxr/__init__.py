@@ -1,0 +1,21 @@
+"""spectroxr: labelled arrays for spectroscopy.
+
+Spectra of several instruments, their processed versions, targets, metadata, folds and predictions, kept aligned,
+read as zero-copy views, stored as Zarr and Parquet.
+"""
+
+from __future__ import annotations
+
+from spectroxr.dataset import SpectroDataset
+from spectroxr.errors import NotRectangularError, NoViewError, StoreError, UnknownNameError
+
+__all__ = [
+    "NoViewError",
+    "NotRectangularError",
+    "SpectroDataset",
+    "StoreError",
+    "UnknownNameError",
+    "__version__",
+]
+
+__version__ = "0.1.0"

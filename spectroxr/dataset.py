@@ -1,0 +1,338 @@
+"""The dataset: one object that keeps features, targets, metadata, folds and predictions aligned."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import polars as pl
+
+from spectroxr.features import FeatureBlock
+from spectroxr.folds import FoldsManager
+from spectroxr.log import enabled, log
+from spectroxr.metadata import MetadataBlock
+from spectroxr.predictions import PredictionBlock
+from spectroxr.summary import describe
+from spectroxr.targets import TargetBlock
+from spectroxr.transaction import all_or_nothing, numbered
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["SpectroDataset"]
+
+P = ParamSpec("P")
+B = TypeVar("B")
+R = TypeVar("R")
+
+
+def _of(block: str, method: Callable[Concatenate[B, P], R]) -> Callable[Concatenate[SpectroDataset, P], R]:
+    """Return a method of the dataset that calls the one of a block, with its signature and docstring."""
+
+    @functools.wraps(method)
+    def call(self: SpectroDataset, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(getattr(self, block), *args, **kwargs)
+
+    call.__qualname__ = f"SpectroDataset.{method.__name__}"
+    return call
+
+
+class SpectroDataset:
+    """Spectra of several sources, their variants, targets, metadata, folds and predictions, aligned by sample.
+
+    A **filter** is None, a dict or a Polars expression. The keys of a dict are columns of the index (``row, sample,
+    origin, partition, group, branch, processing``), ``source``, ``wavelength``, and columns of the metadata and
+    targets; its values are one value, a list or array of values, a slice as an inclusive range of labels, None for
+    null, or an expression on that column. ``x(f)``, ``y(f)``, ``meta(f)`` and the index that comes with them agree
+    line by line, samples in ascending order of their ids.
+
+    Attributes
+    ----------
+    features : FeatureBlock
+    targets : TargetBlock
+    metadata : MetadataBlock
+    folds : FoldsManager
+    predictions : PredictionBlock
+
+    Examples
+    --------
+    >>> import numpy as np, polars as pl
+    >>> ds = SpectroDataset()
+    >>> ds.add_features({"nir": np.random.rand(5, 100).astype("float32")},
+    ...                 wavelength=np.linspace(1000, 1990, 100), units="nm",
+    ...                 partition=["train", "train", "train", "test", "test"])
+    >>> ds.add_targets(pl.DataFrame({"protein": [10.0, 12.0, 13.0, 11.0, 9.5]}))
+    >>> (spectra,) = ds.x({"partition": "train", "wavelength": slice(1100, 1300)})
+    >>> spectra.shape
+    (3, 21)
+    >>> ds.y({"partition": "train"}, target="protein")
+    array([10., 12., 13.])
+    """
+
+    def __init__(self) -> None:
+        side: dict[str, Any] = {}
+        self.features = FeatureBlock(side)
+        self.targets = TargetBlock(self.features.index)
+        self.metadata = MetadataBlock(self.features.index)
+        self.features.resolver.side.update(metadata=self.metadata, targets=self.targets)
+        self.predictions = PredictionBlock(self.features.index)
+        for block in (self.targets, self.metadata, self.predictions):
+            block.resolver = self.features.resolver
+        self.folds = FoldsManager(self.features, self.targets)
+
+    def __len__(self) -> int:
+        """Return the number of samples, augmented ones included."""
+        return self.features.n_samples()
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+    def __getitem__(self, source: str) -> xr.DataArray:
+        """Return all samples of a source as a DataArray; see `sel`."""
+        return self.features.sel(None, source=source)
+
+    @property
+    def tree(self) -> xr.DataTree:
+        """All samples as an `xarray.DataTree`: one child per source, its variable named ``spectra``."""
+        return self.features.tree
+
+    def add_data(
+        self,
+        features: Any,
+        targets: pl.DataFrame | None = None,
+        metadata: pl.DataFrame | None = None,
+        **options: Any,
+    ) -> None:
+        """Add features, targets and metadata of the same new samples: all of them, or nothing if one does not fit.
+
+        Parameters
+        ----------
+        features : list or dict of array_like or xarray.DataArray
+            As in `add_features`.
+        targets, metadata : polars.DataFrame, optional
+            One line per new sample, or with a column ``sample``.
+        **options
+            Further arguments of `add_features`, such as ``wavelength``, ``units``, ``partition``.
+
+        Raises
+        ------
+        ValueError, TypeError, UnknownNameError
+            As the three methods; the dataset is then as it was.
+        """
+        start = len(self)
+        with all_or_nothing(self):
+            self.add_features(features, **options)
+            if targets is not None:
+                self.targets.add_targets(numbered(targets, start, len(self)))
+            if metadata is not None:
+                self.metadata.add_meta(numbered(metadata, start, len(self)))
+        if enabled():
+            log(f"add_data: {len(self) - start} samples")
+
+    add_features = _of("features", FeatureBlock.add_features)
+    add_source = _of("features", FeatureBlock.add_source)
+    x = _of("features", FeatureBlock.x)
+    get_indexed_features = _of("features", FeatureBlock.get_indexed_features)
+    x_exists = _of("features", FeatureBlock.x_exists)
+    augment_samples_x = _of("features", FeatureBlock.augment_samples_x)
+    augment_features_x = _of("features", FeatureBlock.augment_features_x)
+    update_indexes = _of("features", FeatureBlock.update_indexes)
+    merge = _of("features", FeatureBlock.merge)
+    split = _of("features", FeatureBlock.split)
+    pack = _of("features", FeatureBlock.pack)
+    sel = _of("features", FeatureBlock.sel)
+
+    def update_x(self, new_data: Any, indexes: Any, processing_hash: str) -> None:
+        """Write a variant of some samples.
+
+        Parameters
+        ----------
+        new_data : sequence or dict of ndarray or None
+            One ``(n, wavelength)`` array per source; None (or a source missing from a dict) leaves it untouched. A
+            single array stands for the only source.
+        indexes : polars.DataFrame or sequence of int
+            The samples: line k of the arrays belongs to the k-th distinct ``sample``.
+        processing_hash : str
+            Name of the variant: a new one adds it for those samples, an existing one overwrites their spectra in
+            place, which shows in views of them.
+
+        Raises
+        ------
+        ValueError, TypeError, UnknownNameError
+            If shapes, types or samples do not fit; the dataset is then as it was.
+
+        Notes
+        -----
+        A sample that shares its row with others (by augmentation) gets a row of its own first, so that no other sample
+        changes.
+        """
+        self.features.update_x(new_data, indexes, processing_hash)
+
+    def add_targets(self, y_df: pl.DataFrame, meta_df: pl.DataFrame | None = None) -> None:
+        """Add targets, and metadata with them; nothing if either does not fit.
+
+        Parameters
+        ----------
+        y_df : polars.DataFrame
+            ``sample``, one column per target (any dtype; a list column ``targets`` holds several), and optionally
+            ``processing`` (default ``"raw"``). Without ``sample``, line k is the k-th sample (or original).
+        meta_df : polars.DataFrame, optional
+            As in `add_meta`.
+
+        Raises
+        ------
+        TypeError, ValueError, UnknownNameError
+            If anything does not fit; the dataset is then as it was.
+        """
+        with all_or_nothing(self):
+            self.targets.add_targets(y_df)
+            if meta_df is not None:
+                self.metadata.add_meta(meta_df)
+
+    y = _of("targets", TargetBlock.y)
+    get_indexed_targets = _of("targets", TargetBlock.get_indexed_targets)
+
+    def update_y(
+        self,
+        new_values: Any,
+        indexes: Any,
+        processing_hash: str,
+        *,
+        target: str | Sequence[str] | None = None,
+    ) -> None:
+        """Write a version of the targets for some samples.
+
+        Parameters
+        ----------
+        new_values : array_like, shape (n,) or (n, k)
+            One column per target; for a single target, k columns make one vector per sample (one-hot).
+        indexes : polars.DataFrame or sequence of int
+            The samples: line k of the values belongs to the k-th distinct ``sample``.
+        processing_hash : str
+            Name of the version, such as ``"regression"``, ``"category"`` or ``"ohe"``: a new one adds it, an existing
+            one is overwritten for those samples.
+        target : str or sequence of str, optional
+            Which targets the values are of (default: all).
+
+        Raises
+        ------
+        ValueError, TypeError, UnknownNameError
+            If shapes, dtypes, samples or targets do not fit. The dataset is then as it was.
+        """
+        self.targets.update_y(new_values, indexes, processing_hash, target=target)
+
+    add_meta = _of("metadata", MetadataBlock.add_meta)
+    meta = _of("metadata", MetadataBlock.meta)
+
+    set_folds = _of("folds", FoldsManager.set_folds)
+    fold_generator = _of("folds", FoldsManager.fold_generator)
+
+    def get_data(self, layout: str = "2d", **options: Any) -> Iterator[Any]:
+        """Yield ``X_train, y_train, X_val, y_val`` for each fold.
+
+        Parameters
+        ----------
+        layout : {"2d", "2d_interlaced", "3d", "3d_transpose"}
+        **options
+            ``filter``, ``src_concat``, ``processed``, ``target``, ``augmented``: as in `FoldsManager.get_data`.
+
+        Yields
+        ------
+        tuple
+            X as `x` returns it, a tuple of read-only arrays, one per source; y as `y` returns it.
+
+        Raises
+        ------
+        ValueError
+            If no folds are set, or a fold has no sample that the filter selects.
+        """
+        return self.folds.get_data(None, layout, **options)
+
+    add_prediction = _of("predictions", PredictionBlock.add_prediction)
+    prediction = _of("predictions", PredictionBlock.prediction)
+    inverse_transform_prediction = _of("predictions", PredictionBlock.inverse_transform_prediction)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compression: str | None = "zstd",
+        format: str = "zarr",
+    ) -> None:
+        """Write the dataset to a folder.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The folder, such as ``"name.spectro"``; a store there is replaced once the new one is written.
+        compression : {"zstd", "lz4", "zlib", None}
+            None stores the spectra as they lie in memory: `load` then maps the file instead of reading it.
+        format : {"zarr", "npy"}
+            ``zarr``: Zarr for the features, Parquet for the tables; plain xarray and Polars read them. ``npy``: one
+            ``.npy`` file per source, Parquet for the tables.
+
+        Raises
+        ------
+        FileExistsError, StoreError
+            If there is something at `path` that is not such a store.
+        ValueError
+            If `compression` or `format` is none of these.
+        """
+        from spectroxr.io import save
+
+        save(self, path, compression=compression, format=format)
+        if enabled():
+            log(f"save: {os.fspath(path)}, compression {compression}, format {format}")
+
+    @staticmethod
+    def load(path: str | os.PathLike[str], *, verify: bool = False) -> SpectroDataset:
+        """Read a dataset from a folder.
+
+        Parameters
+        ----------
+        path : str or path-like
+        verify : bool, default False
+            Check every checksum. Without it all is checked but the spectra of an uncompressed store, which are mapped
+            and not read.
+
+        Returns
+        -------
+        SpectroDataset
+            With ``compression=None`` and ``format="npy"`` its spectra are a read-only map of the file, shared by all
+            views; else they are in memory.
+
+        Raises
+        ------
+        FileNotFoundError, StoreError
+            If there is no store, or it is damaged, incomplete, newer than this package, or not ours; the message names
+            the file.
+        """
+        from spectroxr.io import load
+
+        ds = load(path, verify=verify)
+        if enabled():
+            log(f"load: {os.fspath(path)}, {len(ds)} samples")
+        return ds
+
+    def log(self, message: str, level: str = "INFO") -> None:
+        """Send one line to the logger ``spectroxr`` of standard logging; every public method does.
+
+        Parameters
+        ----------
+        message : str
+        level : {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
+
+        Raises
+        ------
+        ValueError
+            If the level is not one of these.
+        """
+        log(message, level)
+
+    def print_summary(self) -> None:
+        """Print what the dataset holds: samples, sources, processings, targets, metadata, folds, predictions."""
+        print(describe(self))
+        if enabled():
+            log(f"print_summary: {len(self)} samples")

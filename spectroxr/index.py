@@ -1,0 +1,399 @@
+"""The index: which samples exist, in which processings, on which physical row, with which labels.
+
+One line per existing (sample, processing). ``row``, ``origin``, ``partition`` and ``group`` belong to the
+sample; ``branch`` belongs to the line. Sample ids are dense: sample ``i`` is line ``i`` of `samples`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from spectroxr.schema import INDEX_SCHEMA, SAMPLE_COLUMNS, Array
+
+__all__ = ["Index", "Lines", "distinct"]
+
+LARGEST = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The samples that exist in one processing.
+
+    Attributes
+    ----------
+    samples : ndarray of uint32, ascending
+    branch : ndarray of uint32
+        One per sample.
+    """
+
+    samples: Array
+    branch: Array
+
+
+def distinct(samples: Array) -> Array:
+    """Return the distinct values of `samples` in the order of their first appearance."""
+    if len(samples) < 2 or bool(np.all(samples[1:] > samples[:-1])):
+        return samples
+    _, first = np.unique(samples, return_index=True)
+    return samples[np.sort(first)]
+
+
+@dataclass
+class Index:
+    """Authoritative table of samples and their versions.
+
+    Every change builds new columns and swaps them in at the end, so that a reader in another thread sees
+    the index before or after, and an error leaves it as it was.
+
+    Attributes
+    ----------
+    samples : polars.DataFrame
+        ``row, sample, origin, partition, group``; line ``i`` is sample ``i``.
+    lines : dict of str to Lines
+        Per processing, in the order in which the processings were first written.
+    holes : dict of (processing, source) to ndarray of uint32
+        Samples, ascending, whose line that source does not have.
+    version : int
+        Grows with every change; caches are keyed by it.
+    """
+
+    samples: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema={name: INDEX_SCHEMA[name] for name in SAMPLE_COLUMNS})
+    )
+    lines: dict[str, Lines] = field(default_factory=dict)
+    holes: dict[tuple[str, str], Array] = field(default_factory=dict)
+    version: int = 0
+    _table: tuple[int, pl.DataFrame] | None = field(default=None, repr=False)
+    _rows: tuple[int, Array] | None = field(default=None, repr=False)
+    _order: tuple[int, bool] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return self.samples.height
+
+    @property
+    def processings(self) -> tuple[str, ...]:
+        """Names of the processings, in the order in which they were first written."""
+        return tuple(self.lines)
+
+    @property
+    def rows(self) -> Array:
+        """Physical row of each sample, shape ``(sample,)``, intp."""
+        if self._rows is None or self._rows[0] != self.version:
+            self._rows = (self.version, self.samples["row"].to_numpy().astype(np.intp))
+        return self._rows[1]
+
+    @property
+    def in_order(self) -> bool:
+        """Whether sample ``i`` sits on row ``i`` throughout."""
+        if self._order is None or self._order[0] != self.version:
+            row = self.samples["row"].to_numpy()
+            self._order = (self.version, bool(np.array_equal(row, np.arange(len(row), dtype=np.uint32))))
+        return self._order[1]
+
+    @property
+    def origins(self) -> Array:
+        """Origin of each sample, shape ``(sample,)``, uint32."""
+        return self.samples["origin"].to_numpy()
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """The seven columns, lines ordered by processing (oldest first), then by sample."""
+        if self._table is None or self._table[0] != self.version:
+            self._table = (self.version, self._denormalise())
+        return self._table[1]
+
+    def _denormalise(self) -> pl.DataFrame:
+        parts = [self.part(name) for name in self.lines]
+        if not parts:
+            return pl.DataFrame(schema=INDEX_SCHEMA)
+        return pl.concat(parts, rechunk=True)
+
+    def part(self, processing: str, samples: Array | None = None) -> pl.DataFrame:
+        """Lines of one processing, of all its samples or of those given (which must have it)."""
+        lines = self.lines[processing]
+        branch = lines.branch
+        chosen = lines.samples
+        if samples is not None:
+            branch = branch[np.searchsorted(chosen, samples)]
+            chosen = samples
+        whole = len(chosen) == len(self) and (samples is None or bool(np.all(chosen[1:] > chosen[:-1])))
+        owners = self.samples if whole else self.samples[chosen]
+        return owners.with_columns(
+            pl.Series("branch", branch, dtype=pl.UInt32),
+            pl.lit(processing, dtype=pl.String).alias("processing"),
+        )
+
+    def has(self, samples: Array, processing: str) -> Array:
+        """Tell for each of `samples` whether it has a line in `processing`."""
+        if processing not in self.lines:
+            return np.zeros(len(samples), dtype=bool)
+        known = self.lines[processing].samples
+        if len(known) == len(self):
+            return np.ones(len(samples), dtype=bool)
+        where = np.searchsorted(known, samples)
+        where[where == len(known)] = 0
+        return np.asarray(known[where] == samples) if len(known) else np.zeros(len(samples), dtype=bool)
+
+    def lacks(self, samples: Array, processing: str, source: str) -> Array:
+        """Tell for each of `samples` whether `source` has a hole where the line is."""
+        hole = self.holes.get((processing, source))
+        if hole is None or not len(hole):
+            return np.zeros(len(samples), dtype=bool)
+        return np.isin(samples, hole)
+
+    def next_ids(self, count: int) -> Array:
+        """Ids for `count` new samples; never used before.
+
+        Raises
+        ------
+        OverflowError
+            If they would not fit uint32.
+        """
+        if len(self) + count > LARGEST:
+            raise OverflowError(f"{len(self)} + {count} samples exceed what uint32 ids can number ({LARGEST}).")
+        return np.arange(len(self), len(self) + count, dtype=np.uint32)
+
+    def append(
+        self,
+        rows: Array,
+        origins: Array,
+        partition: pl.Series,
+        group: pl.Series,
+        branch: dict[str, tuple[Array, Array]],
+        holes: dict[tuple[str, str], Array] | None = None,
+    ) -> None:
+        """Add samples, and their lines per processing.
+
+        Parameters
+        ----------
+        rows, origins : ndarray of uint32, shape (new,)
+        partition, group : polars.Series
+            One value per new sample; may hold nulls.
+        branch : dict
+            Per processing the new samples that have it (ascending) and the branch of each of those lines.
+        holes : dict, optional
+            Lines that a source does not have, to add to the known ones.
+        """
+        ids = self.next_ids(len(rows))
+        new = pl.DataFrame(
+            {
+                "row": pl.Series(rows, dtype=pl.UInt32),
+                "sample": pl.Series(ids, dtype=pl.UInt32),
+                "origin": pl.Series(origins, dtype=pl.UInt32),
+                "partition": partition.cast(pl.String),
+                "group": group.cast(pl.UInt32),
+            }
+        )
+        samples = self.samples.vstack(new)
+        if samples.n_chunks() > 64:
+            samples = samples.rechunk()
+        lines = dict(self.lines)
+        for processing, (who, branches) in branch.items():
+            old = lines.get(processing)
+            lines[processing] = (
+                Lines(who, branches)
+                if old is None
+                else Lines(np.concatenate([old.samples, who]), np.concatenate([old.branch, branches]))
+            )
+        self.swap(samples, lines, self._more_holes(holes or {}))
+
+    def write(
+        self,
+        processing: str,
+        samples: Array,
+        sources: Sequence[str],
+        absent: Sequence[str],
+        moved: tuple[Array, Array] | None = None,
+        branch: Array | None = None,
+    ) -> None:
+        """Record that `sources` now have (`samples`, `processing`), and where samples moved to.
+
+        Parameters
+        ----------
+        processing : str
+        samples : ndarray of uint32, ascending
+        sources, absent : sequence of str
+            Sources that were written, and those that were not: where the line is new, these get a hole.
+        moved : (samples, rows), optional
+            Samples that were given another row.
+        branch : ndarray, optional
+            Branch of each line that is new (default: that of the sample's first line).
+        """
+        had = self.has(samples, processing)
+        fresh = samples[~had]
+        lines = dict(self.lines)
+        if len(fresh) or processing not in lines:
+            branches = self.first_branch(fresh) if branch is None else branch[~had]
+            old = lines.get(processing)
+            if old is None or not len(old.samples) or (len(fresh) and fresh[0] > old.samples[-1]):
+                before = ([old.samples], [old.branch]) if old is not None else ([], [])
+                lines[processing] = Lines(
+                    np.concatenate([*before[0], fresh]).astype(np.uint32, copy=False),
+                    np.concatenate([*before[1], branches]).astype(np.uint32, copy=False),
+                )
+            else:
+                everyone = np.concatenate([old.samples, fresh])
+                order = np.argsort(everyone, kind="stable")
+                lines[processing] = Lines(everyone[order], np.concatenate([old.branch, branches])[order])
+        holes = self._more_holes({(processing, name): fresh for name in absent})
+        for name in sources:
+            if (processing, name) in holes:
+                holes[processing, name] = np.setdiff1d(holes[processing, name], samples, assume_unique=True)
+        table = self.samples
+        if moved is not None and len(moved[0]):
+            row = table["row"].to_numpy().copy()
+            row[moved[0]] = moved[1]
+            table = table.with_columns(pl.Series("row", row, dtype=pl.UInt32))
+        self.swap(table, lines, holes)
+
+    def first_branch(self, samples: Array) -> Array:
+        """Branch of the oldest line of each sample."""
+        branch = np.zeros(len(samples), dtype=np.uint32)
+        open_ = np.ones(len(samples), dtype=bool)
+        for name, lines in self.lines.items():
+            if not open_.any():
+                break
+            hit = open_ & self.has(samples, name)
+            branch[hit] = lines.branch[np.searchsorted(lines.samples, samples[hit])]
+            open_ &= ~hit
+        return branch
+
+    def relabel(self, samples: pl.DataFrame, branches: dict[str, Array]) -> None:
+        """Replace the columns of the samples, and the branches of the lines of some processings."""
+        lines = dict(self.lines)
+        for name, values in branches.items():
+            lines[name] = Lines(lines[name].samples, values)
+        self.swap(samples, lines, self.holes)
+
+    def rename(self, processing: str, to: str) -> None:
+        """Give a processing another name, in its place."""
+        lines = {to if name == processing else name: value for name, value in self.lines.items()}
+        holes = {(to if name == processing else name, src): v for (name, src), v in self.holes.items()}
+        self.swap(self.samples, lines, holes)
+
+    def set_holes(self, holes: dict[tuple[str, str], Array]) -> None:
+        """Replace what is known of holes (after sources were merged, split or added)."""
+        self.swap(self.samples, self.lines, {key: hole for key, hole in holes.items() if len(hole)})
+
+    def with_rows(self, rows: Array) -> None:
+        """Give every sample the row `rows` says."""
+        self.swap(self.samples.with_columns(pl.Series("row", rows, dtype=pl.UInt32)), self.lines, self.holes)
+
+    def _more_holes(self, more: dict[tuple[str, str], Array]) -> dict[tuple[str, str], Array]:
+        holes = dict(self.holes)
+        for key, samples in more.items():
+            if len(samples):
+                holes[key] = np.union1d(holes[key], samples) if key in holes else samples
+        return holes
+
+    def swap(self, samples: pl.DataFrame, lines: dict[str, Lines], holes: dict[tuple[str, str], Array]) -> None:
+        """Replace all parts at once."""
+        self.samples, self.lines, self.holes = samples, lines, holes
+        self.version += 1
+
+    def holes_table(self) -> pl.DataFrame:
+        """Lines that a source does not have: ``sample, processing, source``."""
+        parts = [
+            pl.DataFrame({"sample": hole}, schema={"sample": pl.UInt32}).with_columns(
+                pl.lit(processing, dtype=pl.String).alias("processing"),
+                pl.lit(source, dtype=pl.String).alias("source"),
+            )
+            for (processing, source), hole in self.holes.items()
+            if len(hole)
+        ]
+        schema = {"sample": pl.UInt32, "processing": pl.String, "source": pl.String}
+        return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+
+    @classmethod
+    def from_tables(cls, table: pl.DataFrame, holes: pl.DataFrame, order: Sequence[str]) -> Index:
+        """Rebuild an index from its table, the table of its holes and the order of its processings.
+
+        Raises
+        ------
+        ValueError
+            If the lines contradict each other.
+        """
+        check_table(table)
+        samples = table.select(SAMPLE_COLUMNS).unique("sample").sort("sample")
+        if samples.height and samples["sample"].to_list() != list(range(samples.height)):
+            raise ValueError("the samples of an index must be numbered 0, 1, 2, ... without a gap.")
+        index = cls(samples=samples)
+        for name in order:
+            part = table.filter(pl.col("processing") == name).sort("sample")
+            index.lines[name] = Lines(part["sample"].to_numpy(), part["branch"].to_numpy())
+        for (name, source), group in holes.group_by(["processing", "source"], maintain_order=True):
+            index.holes[str(name), str(source)] = np.sort(group["sample"].to_numpy())
+        return index
+
+    def adopt(self, other: Index) -> None:
+        """Become what `other` is."""
+        self.swap(other.samples, other.lines, other.holes)
+
+    def replace(self, table: pl.DataFrame) -> None:
+        """Take the labels of `table`, which must have the same lines as this index.
+
+        Raises
+        ------
+        ValueError
+            If columns or lines are missing, added or contradict each other.
+        """
+        given = check_table(table)
+        mine = self.table
+        keys = ["sample", "processing"]
+        if given.height != mine.height or not given.select(keys).sort(keys).equals(mine.select(keys).sort(keys)):
+            raise ValueError(
+                "index_df must keep its lines: one per existing (sample, processing), "
+                f"{mine.height} now, {given.height} given. Add lines with add_features, update_x or the "
+                "augment methods."
+            )
+        owners = given.select(SAMPLE_COLUMNS).unique("sample").sort("sample")
+        for column in ("row", "origin"):
+            if not owners[column].equals(self.samples[column]):
+                raise ValueError(f"column {column!r} of the index is set by the dataset and cannot be changed.")
+        branches = {
+            name: given.filter(pl.col("processing") == name).sort("sample")["branch"].to_numpy() for name in self.lines
+        }
+        self.relabel(owners, branches)
+
+
+def check_table(table: Any) -> pl.DataFrame:
+    """Return `table` with exactly the columns and types of the schema, its lines consistent.
+
+    Raises
+    ------
+    TypeError
+        If it is not a Polars DataFrame.
+    ValueError
+        If a column is missing or unknown, a value does not fit its type, a line comes twice, or a sample
+        has two values in a column that belongs to the sample.
+    """
+    if not isinstance(table, pl.DataFrame):
+        raise TypeError(f"an index is a polars.DataFrame, not {type(table).__name__}.")
+    if set(table.columns) != set(INDEX_SCHEMA):
+        raise ValueError(f"an index has the columns {list(INDEX_SCHEMA)}, not {table.columns}.")
+    try:
+        checked: pl.DataFrame = table.select(
+            pl.col(name).cast(kind, strict=True) for name, kind in INDEX_SCHEMA.items()
+        )
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"an index column does not fit its type: {error}") from None
+    for column in ("row", "sample", "origin", "branch", "processing"):
+        if checked[column].null_count():
+            raise ValueError(f"column {column!r} of an index cannot hold nulls.")
+    if checked.select("sample", "processing").is_duplicated().any():
+        raise ValueError("an index has one line per (sample, processing); some come twice.")
+    owners = checked.select(SAMPLE_COLUMNS).unique()
+    twice = owners.filter(pl.col("sample").is_duplicated())
+    if twice.height:
+        sample = twice["sample"][0]
+        column = next(c for c in SAMPLE_COLUMNS if twice.filter(pl.col("sample") == sample)[c].n_unique() > 1)
+        raise ValueError(
+            f"sample {sample} has several values of {column!r} in its lines; {column!r} belongs to the sample "
+            "and is the same in all of its processings."
+        )
+    return checked

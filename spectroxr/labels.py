@@ -1,0 +1,89 @@
+"""Selections as xarray objects: real DataArrays and DataTrees over the same memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from spectroxr.axis import Axis
+from spectroxr.gather import Picks
+from spectroxr.index import Index
+from spectroxr.layouts import readonly
+from spectroxr.schema import Array
+from spectroxr.selection import Selection
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["labelled", "tree_of"]
+
+DIMS = ("row", "processing", "wavelength")
+
+
+def _text(values: Sequence[str]) -> Array:
+    """Return text as a read-only array of objects."""
+    return readonly(np.array(values, dtype=object))
+
+
+def _mirror(column: pl.Series) -> Array:
+    """Return a column of the index as a read-only array; a null is ``""`` in text and NaN in numbers."""
+    if column.dtype == pl.String:
+        return _text(column.fill_null("").to_list())
+    if column.null_count():
+        column = column.cast(pl.Float64)
+    return readonly(np.ascontiguousarray(column.to_numpy()))
+
+
+def coordinates(selection: Selection, index: Index, axis: Axis) -> xr.Coordinates:
+    """Return the coordinates of a selection on one axis.
+
+    ``sample, origin, partition, group`` are on ``row``; ``branch`` too, or on ``(row, processing)`` where the
+    processings of a sample lie in several branches; ``source`` is on ``wavelength`` of a merged axis.
+    """
+    import pandas as pd
+    import xarray as xr
+
+    table = index.part(selection.processings[0], selection.samples)
+    branches = [index.part(name, selection.samples)["branch"].to_numpy() for name in selection.processings]
+    plain: dict[str, xr.Variable] = {
+        name: xr.Variable(("row",), _mirror(table[name])) for name in ("sample", "origin", "partition", "group")
+    }
+    if all(np.array_equal(branches[0], other) for other in branches[1:]):
+        plain["branch"] = xr.Variable(("row",), readonly(np.ascontiguousarray(branches[0])))
+    else:
+        plain["branch"] = xr.Variable(("row", "processing"), readonly(np.stack(branches, axis=1)))
+    if axis.segments is not None:
+        plain["source"] = xr.Variable(("wavelength",), _text(axis.segments))
+    # pandas and xarray keep the read-only memory of an index only if it is handed over as a finished index.
+    indexes = {}
+    for name, values in (
+        ("row", _mirror(table["row"])),
+        ("processing", _text(selection.processings)),
+        ("wavelength", axis.values),
+    ):
+        kind = object if values.dtype == object else None
+        indexes[name] = xr.indexes.PandasIndex(pd.Index(values, dtype=kind, copy=False), name)
+        plain.update(indexes[name].create_variables())
+    return xr.Coordinates(plain, indexes=indexes)
+
+
+def labelled(cells: Array, selection: Selection, index: Index, name: str, axis: Axis, bands: Picks) -> xr.DataArray:
+    """Return cells of one source as a DataArray with dims ``(row, processing, wavelength)``."""
+    import xarray as xr
+
+    some = axis.take(bands)
+    array = xr.DataArray(cells, coords=coordinates(selection, index, some), dims=DIMS, name=name)
+    unit = {"units": some.attrs["units"]} if "units" in some.attrs else {}
+    array.coords["wavelength"].attrs.update(unit)
+    array.attrs.update(some.attrs)
+    return array
+
+
+def tree_of(arrays: Mapping[str, xr.DataArray]) -> xr.DataTree:
+    """Return a DataTree with one child per source, its variable named ``spectra``."""
+    import xarray as xr
+
+    return xr.DataTree.from_dict({f"/{name}": array.to_dataset(name="spectra") for name, array in arrays.items()})

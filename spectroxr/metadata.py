@@ -1,0 +1,164 @@
+"""Metadata: attributes of samples that are neither features nor targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.index import Index
+from spectroxr.inherit import check_samples, inherited, spread
+from spectroxr.log import enabled, log
+from spectroxr.schema import INDEX_SCHEMA, Filter
+from spectroxr.selection import Resolver
+
+__all__ = ["MetadataBlock", "check_columns"]
+
+TAKEN = (*INDEX_SCHEMA, "source", "wavelength")
+
+
+def check_columns(columns: Sequence[str], what: str) -> None:
+    """Raise if a column has the name of a filter key of its own.
+
+    Raises
+    ------
+    ValueError
+        If so: a filter could not tell them apart.
+    """
+    for name in columns:
+        if name in TAKEN:
+            raise ValueError(
+                f"a column of {what} cannot be called {name!r}: filters use that name for the index. Rename it, or "
+                "set the index itself with update_indexes."
+            )
+
+
+class MetadataBlock:
+    """A Polars table of sample attributes; usually reached as ``ds.metadata``."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._table = pl.DataFrame(schema={"sample": pl.UInt32})
+        self._dense: dict[str, tuple[int, pl.Series]] = {}
+        self.version = 0
+        self.resolver: Resolver
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """The table as stored: ``sample`` and the columns, one line per sample that has any, ids ascending."""
+        return self._table.clone()
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the attributes."""
+        return [name for name in self._table.columns if name != "sample"]
+
+    def add_meta(self, meta_df: pl.DataFrame) -> None:
+        """Add attributes, or change them.
+
+        Parameters
+        ----------
+        meta_df : polars.DataFrame
+            ``sample`` and one column per attribute, of any dtype; without ``sample``, line k is the k-th sample (or
+            the k-th original). A value that is not null replaces that of the same sample and column.
+
+        Raises
+        ------
+        TypeError, ValueError, UnknownNameError
+            If a sample does not exist or comes twice, a name is taken by the index, or a column exists with another
+            dtype. The dataset is then as it was.
+        """
+        new = check_samples(meta_df, self._index, "metadata")
+        names = [name for name in new.columns if name != "sample"]
+        check_columns(names, "the metadata")
+        if not names:
+            raise ValueError("the metadata have no column besides 'sample'.")
+        if new["sample"].is_duplicated().any():
+            twice = new["sample"].filter(new["sample"].is_duplicated())[0]
+            raise ValueError(f"the metadata give sample {twice} twice.")
+        for name in names:
+            if new.schema[name] == pl.Object:
+                raise TypeError(f"column {name!r} holds Python objects, which cannot be stored; convert it.")
+            old = self._table.schema.get(name)
+            if old is not None and old not in (new.schema[name], pl.Null) and new.schema[name] != pl.Null:
+                raise TypeError(f"column {name!r} is {old}, the new values are {new.schema[name]}.")
+        self._table = _upsert(self._table, new.select("sample", *names))
+        self.version += 1
+        if enabled():
+            log(f"add_meta: {new.height} samples, columns {names}")
+
+    def column(self, name: str) -> pl.Series:
+        """Return one value per sample, ids ascending; an augmented sample without one has its origin's.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no such column.
+        """
+        if name not in self.columns:
+            raise UnknownNameError(nearest(name, self.columns, "metadata column"))
+        kept = self._dense.get(name)
+        stamp = hash((self.version, self._index.version))
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        values = spread(self._table["sample"], self._table[name], len(self._index))
+        dense = inherited(values, self._index.origins).alias(name)
+        self._dense[name] = (stamp, dense)
+        return dense
+
+    def meta(self, filter: Filter = None) -> pl.DataFrame:
+        """Return the attributes of the samples a filter selects.
+
+        Parameters
+        ----------
+        filter : None, dict or polars.Expr
+
+        Returns
+        -------
+        polars.DataFrame
+            ``sample`` and every attribute, one line per sample, in the order of `x` for the same filter; null where a
+            sample (and its origin) has none.
+
+        Raises
+        ------
+        ValueError
+            If nothing matches.
+        """
+        samples = self.resolver.samples(filter)
+        ids = pl.Series("sample", samples, dtype=pl.UInt32)
+        table = pl.DataFrame([ids, *[self.column(name).gather(ids) for name in self.columns]])
+        if enabled():
+            log(f"meta: {table.height} samples, {len(self.columns)} columns")
+        return table
+
+    def state(self) -> pl.DataFrame:
+        """Return what `back` needs to undo additions."""
+        return self._table
+
+    def back(self, state: pl.DataFrame) -> None:
+        """Take back an earlier state."""
+        self._table = state
+        self.version += 1
+
+    def snapshot(self) -> pl.DataFrame:
+        """Return what is to be stored."""
+        return self._table
+
+    def restore(self, table: pl.DataFrame) -> None:
+        """Take back what was stored."""
+        self._table = table if table.width else self._table
+        self.version += 1
+
+
+def _upsert(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    joined = old.join(new, on="sample", how="full", coalesce=True, suffix="\0new")
+    columns = [pl.col("sample")]
+    for name in dict.fromkeys([*old.columns, *new.columns]):
+        if name == "sample":
+            continue
+        if f"{name}\0new" in joined.columns:
+            columns.append(pl.coalesce(f"{name}\0new", name).alias(name))
+        else:
+            columns.append(pl.col(name))
+    return joined.select(columns).sort("sample")

@@ -1,0 +1,343 @@
+"""Predictions: one line per sample and prediction, appended in amortised time."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from spectroxr.cells import sample_ids
+from spectroxr.errors import nearest
+from spectroxr.filters import condition, mask_of
+from spectroxr.index import Index
+from spectroxr.layouts import readonly
+from spectroxr.log import enabled, log
+from spectroxr.schema import Array, Filter
+from spectroxr.selection import Resolver, frozen
+from spectroxr.stacking import column_of, stacked
+
+__all__ = ["PredictionBlock"]
+
+#: The columns of the specification, and ``inverse``: whether a line came from `inverse_transform_prediction`.
+SCHEMA: dict[str, Any] = {
+    "sample": pl.UInt32,
+    "model": pl.String,
+    "fold": pl.Int64,
+    "repeat": pl.Int64,
+    "partition": pl.String,
+    "processing": pl.String,
+    "seed": pl.Int64,
+    "metadata": pl.String,
+    "inverse": pl.Boolean,
+}
+
+FIXED = ("model", "fold", "repeat", "partition", "processing", "seed")
+
+
+class PredictionBlock:
+    """A Polars table of model outputs; usually reached as ``ds.predictions``."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._parts: list[pl.DataFrame] = []
+        self.resolver: Resolver
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """All predictions, in the order in which they were added.
+
+        ``sample, model, fold, repeat, partition, processing, seed, metadata, inverse, preds``; ``metadata`` is JSON of
+        whatever else was given; ``preds`` is a number per sample, or a vector for several outputs (of fixed size if
+        all predictions have the same).
+        """
+        return self._joined().clone()
+
+    def __len__(self) -> int:
+        return sum(part.height for part in self._parts)
+
+    def _joined(self) -> pl.DataFrame:
+        if not self._parts:
+            return pl.DataFrame(schema={**SCHEMA, "preds": pl.Float64})
+        if len(self._parts) > 1:
+            kinds = {part.schema["preds"] for part in self._parts}
+            parts = self._parts
+            if len(kinds) > 1:
+                parts = [part.with_columns(_as_list(part["preds"])) for part in parts]
+                inner = {part.schema["preds"] for part in parts}
+                if len(inner) > 1:
+                    kind = pl.List(_supertype([part["preds"].list.explode().dtype for part in parts]))
+                    parts = [part.with_columns(pl.col("preds").cast(kind)) for part in parts]
+            self._parts = [pl.concat(parts, rechunk=False)]
+        table = self._parts[0]
+        if table["sample"].n_chunks() > 64:
+            table = table.rechunk()
+            self._parts = [table]
+        return table
+
+    def add_prediction(self, values: Any, meta: Mapping[str, Any], *, filter: Filter = None) -> None:
+        """Add the predictions of one model for some samples.
+
+        Parameters
+        ----------
+        values : array_like, shape (n,) or (n, outputs)
+        meta : dict
+            ``model``, ``fold``, ``repeat``, ``partition``, ``processing`` (the version of the targets the model was
+            trained on), ``seed``: each one value or None. ``sample``: the samples of the values (ids, or an index with
+            that column). Anything else is kept as JSON in ``metadata``.
+        filter : None, dict or polars.Expr
+            Instead of ``sample``: values are of the samples it selects, in the order of `x`. With neither, they are of
+            all samples, or all originals.
+
+        Raises
+        ------
+        ValueError, TypeError, UnknownNameError
+            If values and samples are not as many, a sample does not exist or comes twice, or a field has the wrong
+            type. The table is then as it was.
+        """
+        if not isinstance(meta, Mapping):
+            raise TypeError(f"meta is a dict, not {type(meta).__name__}.")
+        array = np.asarray(values)
+        if array.ndim not in (1, 2) or (array.ndim == 2 and not array.shape[1]):
+            raise ValueError(f"predictions have shape (n,) or (n, outputs), not {array.shape}.")
+        ids = self._samples(len(array), meta.get("sample"), filter)
+        fields = {key: _field(key, meta.get(key)) for key in FIXED}
+        extra = {str(key): value for key, value in meta.items() if key not in FIXED and key != "sample"}
+        part = self._part(ids, fields, _json(extra), False, array)
+        self._parts = [*self._parts, part] if len(self._parts) < 4096 else [self._joined(), part]
+        if enabled():
+            log(f"add_prediction: {len(ids)} samples, model {fields['model']!r}")
+
+    def _samples(self, count: int, given: Any, filter: Filter) -> Array:
+        index = self._index
+        if given is not None and filter is not None:
+            raise ValueError("the samples are named twice: in meta['sample'] and by filter=.")
+        if given is not None:
+            asked = len(given)
+            ids = sample_ids(given, len(index))
+            if len(ids) < asked:
+                raise ValueError("meta['sample'] names a sample twice.")
+            choices = [ids]
+        elif filter is not None:
+            choices = [self.resolver.samples(filter)]
+        else:
+            everyone = np.arange(len(index), dtype=np.uint32)
+            choices = [everyone, everyone[index.origins == everyone]]
+        for ids in choices:
+            if len(ids) == count:
+                return ids
+        raise ValueError(
+            f"{count} predictions for {len(choices[0])} samples; say which they are of: meta['sample'] or filter=."
+        )
+
+    def _part(
+        self, ids: Array, fields: Mapping[str, Any], extra: str | None, inverse: bool, values: Array
+    ) -> pl.DataFrame:
+        matrix = values[:, None] if values.ndim == 1 else values
+        preds = column_of("preds", matrix, False)
+        return pl.DataFrame({"sample": pl.Series(ids, dtype=pl.UInt32)}).with_columns(
+            *[pl.lit(fields[key], dtype=SCHEMA[key]).alias(key) for key in FIXED],
+            pl.lit(extra, dtype=pl.String).alias("metadata"),
+            pl.lit(inverse).alias("inverse"),
+            preds,
+        )
+
+    def select(self, filter: Filter = None, processed: bool = True) -> pl.DataFrame:
+        """Return the lines of the table that a filter selects; see `prediction`."""
+        table = self._joined()
+        names, conditions = _split_filter(filter, table.columns)
+        mask = pl.repeat(True, table.height, dtype=pl.Boolean, eager=True)
+        if conditions:
+            mask &= mask_of(table, conditions)
+        if names is not None:
+            wanted = pl.Series(self.resolver.samples(names), dtype=pl.UInt32)
+            mask &= table["sample"].is_in(wanted.implode())
+        if not processed:
+            reserved = pl.Series(["raw", "regression", "category"])
+            mask &= table["inverse"] | table["processing"].is_in(reserved.implode()).fill_null(False)
+            inverted = table.filter(mask & table["inverse"])
+            if inverted.height:
+                mask &= table["inverse"]
+        elif not _names(filter, "processing") and not _names(filter, "inverse"):
+            mask &= ~table["inverse"]
+        return table.filter(mask)
+
+    def prediction(self, filter: Filter = None, processed: bool = True) -> Array:
+        """Return the predictions that a filter selects, in the order in which they were added.
+
+        Parameters
+        ----------
+        filter : None, dict or polars.Expr
+            Keys are the columns of `table` first (``model``, ``fold``, ``partition``, ``processing``, ...), then those
+            of the index, the metadata and the targets, which select samples.
+        processed : bool, default True
+            True: as the models gave them. False: in the units of the targets, as `inverse_transform_prediction` stored
+            them, or given as ``"raw"``, ``"regression"`` or ``"category"`` if nothing was inverted.
+
+        Returns
+        -------
+        ndarray, shape (line, output)
+            Read-only.
+
+        Raises
+        ------
+        UnknownNameError
+            If a key names nothing.
+        ValueError
+            If nothing matches, or the predictions selected have different numbers of outputs.
+        """
+        table = self.select(filter, processed)
+        values = self._values(table, filter, processed)
+        if enabled():
+            log(f"prediction: {table.height} lines")
+        return values
+
+    def _values(self, table: pl.DataFrame, filter: Filter, processed: bool) -> Array:
+        if not table.height:
+            more = "" if processed else " in the units of the targets; inverse_transform_prediction stores such"
+            raise ValueError(f"no prediction matches the filter {filter!s}{more}.")
+        return stacked([table["preds"]], np.arange(table.height, dtype=np.uint32), flat=False)
+
+    def inverse_transform_prediction(
+        self,
+        transformers: Sequence[Any],
+        filter: Filter = None,
+        *,
+        store: str | None = None,
+    ) -> Array:
+        """Return predictions brought back to the units of the targets.
+
+        Parameters
+        ----------
+        transformers : sequence
+            Fitted transformers, in the order in which they were applied to the targets: their ``inverse_transform`` is
+            called from the last to the first. Or plain functions of an ``(n, outputs)`` array, called in order.
+        filter : None, dict or polars.Expr
+            Which predictions, as in `prediction`.
+        store : {"regression", "category"}, optional
+            Also keep the result as lines of their own under this processing; ``prediction(..., processed=False)`` gives
+            them.
+
+        Returns
+        -------
+        ndarray, shape (line, output)
+            Read-only; the stored predictions are untouched.
+
+        Raises
+        ------
+        TypeError
+            If transformers and functions are mixed, or one is neither.
+        ValueError
+            If a transformer changes the number of lines, or nothing matches.
+        """
+        steps = _steps(transformers)
+        if store not in (None, "regression", "category"):
+            raise ValueError(nearest(store, ("regression", "category"), "processing to store under"))
+        table = self.select(filter)
+        values = np.array(self._values(table, filter, True))
+        for step in steps:
+            values = np.asarray(step(values))
+            if len(values) != table.height:
+                raise ValueError(f"a transformer made {len(values)} lines of {table.height}.")
+        values = values[:, None] if values.ndim == 1 else values
+        if store is not None:
+            part = table.drop("preds").with_columns(
+                pl.lit(store).alias("processing"),
+                pl.lit(True).alias("inverse"),
+                column_of("preds", values, False),
+            )
+            self._parts = [*self._parts, part]
+        if enabled():
+            log(f"inverse_transform_prediction: {table.height} lines, {len(steps)} steps")
+        sealed = values.dtype.kind in "fiub"
+        return readonly(np.ascontiguousarray(values)) if sealed else frozen(values)
+
+    def restore(self, table: pl.DataFrame) -> None:
+        """Take back what was stored."""
+        self._parts = [table] if table.height else []
+
+
+def _split_filter(filter: Filter, columns: Sequence[str]) -> tuple[Filter, list[pl.Expr]]:
+    """Part a filter into what it says of samples and what it says of lines of the predictions."""
+    if filter is None:
+        return None, []
+    if isinstance(filter, pl.Expr):
+        if set(filter.meta.root_names()) <= set(columns):
+            return None, [filter]
+        return filter, []
+    if not isinstance(filter, dict):
+        raise TypeError(f"a filter is None, a dict or a Polars expression, not {type(filter).__name__}.")
+    mine = [condition(key, value) for key, value in filter.items() if key in columns]
+    rest = {key: value for key, value in filter.items() if key not in columns}
+    return (rest or None), mine
+
+
+def _names(filter: Filter, column: str) -> bool:
+    if isinstance(filter, pl.Expr):
+        return column in filter.meta.root_names()
+    return bool(filter) and column in (filter or {})
+
+
+def _field(key: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if SCHEMA[key] == pl.String:
+        if not isinstance(value, str):
+            raise TypeError(f"{key} of a prediction is text, not {type(value).__name__} ({value!r}).")
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{key} of a prediction is a whole number, not {type(value).__name__} ({value!r}).")
+    if not -(2**63) <= int(value) < 2**63:
+        raise ValueError(f"{key} of a prediction does not fit 64 bits: {value}.")
+    return int(value)
+
+
+def _json(extra: Mapping[str, Any]) -> str | None:
+    if not extra:
+        return None
+    try:
+        return json.dumps(extra, default=_plain, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"further fields of meta are kept as JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _as_list(column: pl.Series) -> pl.Series:
+    if isinstance(column.dtype, pl.List):
+        return column
+    if isinstance(column.dtype, pl.Array):
+        return column.arr.to_list()
+    return column.reshape((len(column), 1)).arr.to_list()
+
+
+def _supertype(kinds: Sequence[Any]) -> Any:
+    joined = pl.concat([pl.Series("k", [], dtype=kind).to_frame() for kind in kinds], how="vertical_relaxed")
+    return joined.schema["k"]
+
+
+def _steps(transformers: Any) -> list[Callable[[Array], Any]]:
+    given = [transformers] if callable(transformers) or hasattr(transformers, "inverse_transform") else None
+    items = list(transformers) if given is None else given
+    if not items:
+        raise ValueError("transformers is empty.")
+    fitted = [hasattr(item, "inverse_transform") for item in items]
+    if all(fitted):
+        return [item.inverse_transform for item in reversed(items)]
+    if any(fitted) or not all(callable(item) for item in items):
+        raise TypeError(
+            "transformers are either fitted transformers (their inverse_transform is called, last to first) or "
+            f"functions (called in order), not a mixture: {items!r}."
+        )
+    return items

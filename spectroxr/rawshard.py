@@ -1,0 +1,165 @@
+"""Spectra uncompressed in one file: the raw shard of Zarr, written without and mapped with no copy.
+
+The file is at once one C-ordered (row, processing, wavelength) block at offset 0 and a valid Zarr shard:
+the inner chunks are full-width blocks of rows, so they lie one after the other; the index (offset and size
+of each, little-endian u64) and its CRC32C follow. The last inner chunk is padded with zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from spectroxr.errors import StoreError
+from spectroxr.manifest import RESTORE, checksum
+from spectroxr.schema import Array
+
+__all__ = ["RawShard", "write_planes"]
+
+_INNER_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 23
+
+
+def _blocks(planes: Sequence[Array], dtype: np.dtype[Any]) -> Iterator[Array]:
+    """Yield the planes as C-ordered (row, processing, wavelength) blocks; each is valid until the next."""
+    rows, width = planes[0].shape
+    step = max(1, _BLOCK_BYTES // max(1, len(planes) * width * dtype.itemsize))
+    if len(planes) == 1 and planes[0].flags.c_contiguous and planes[0].dtype == dtype:
+        for start in range(0, rows, step):
+            yield planes[0][start : start + step, None, :]
+        return
+    scratch = np.empty((min(step, rows), len(planes), width), dtype)
+    for start in range(0, rows, step):
+        block = scratch[: min(step, rows - start)]
+        for number, plane in enumerate(planes):
+            block[:, number] = plane[start : start + step]
+        yield block
+
+
+def write_planes(file: BinaryIO, planes: Sequence[Array], dtype: np.dtype[Any], crc: int = 0) -> int:
+    """Write planes as one C-ordered (row, processing, wavelength) block, a few megabytes at a time.
+
+    Parameters
+    ----------
+    file : binary file
+        Written at its position.
+    planes : sequence of ndarray
+        One (row, wavelength) array per processing, of any strides.
+    dtype : dtype
+        As which to write them.
+    crc : int
+        CRC32C of what the file has already.
+
+    Returns
+    -------
+    int
+        CRC32C of the file up to and with the block.
+    """
+    for block in _blocks(planes, dtype):
+        file.write(block.data)
+        crc = checksum(block, crc)
+    return crc
+
+
+@dataclass(frozen=True)
+class RawShard:
+    """The raw shard of an array.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the array: (row, processing, wavelength).
+    dtype : dtype
+        Little-endian.
+    inner_rows : int
+        Rows per inner chunk.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    inner_rows: int
+
+    @classmethod
+    def fitted(cls, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> RawShard:
+        """Choose inner chunks of about 1 MB that leave the least to pad."""
+        rows = shape[0]
+        most = max(1, _INNER_BYTES // max(1, prod(shape[1:]) * dtype.itemsize))
+        count = max(1, -(-rows // most))
+        return cls(shape, dtype, max(1, -(-rows // count)))
+
+    @property
+    def inner_shape(self) -> tuple[int, int, int]:
+        """Shape of an inner chunk as Zarr has it."""
+        return (self.inner_rows, max(1, self.shape[1]), max(1, self.shape[2]))
+
+    @property
+    def shard_shape(self) -> tuple[int, int, int]:
+        """Shape of the shard as Zarr has it: the array, up to a whole inner chunk."""
+        inner = self.inner_shape
+        return (max(1, self._count) * inner[0], inner[1], inner[2])
+
+    @property
+    def _count(self) -> int:
+        return -(-self.shape[0] // self.inner_rows)
+
+    @property
+    def _inner_bytes(self) -> int:
+        return prod(self.inner_shape) * self.dtype.itemsize
+
+    def _index(self) -> bytes:
+        index = np.empty((self._count, 2), "<u8")
+        index[:, 0] = np.arange(self._count, dtype="<u8") * np.uint64(self._inner_bytes)
+        index[:, 1] = self._inner_bytes
+        data = index.tobytes()
+        return data + checksum(data).to_bytes(4, "little")
+
+    def write(self, path: Path, planes: Sequence[Array]) -> int:
+        """Write the file; its folder must exist.
+
+        Parameters
+        ----------
+        path : Path
+            New file.
+        planes : sequence of ndarray
+            One (row, wavelength) array per processing, of any strides.
+
+        Returns
+        -------
+        int
+            CRC32C of the file.
+        """
+        padding = bytes(self._count * self._inner_bytes - prod(self.shape) * self.dtype.itemsize)
+        with open(path, "xb") as file:
+            crc = write_planes(file, planes, self.dtype)
+            for part in (padding, self._index()):
+                file.write(part)
+                crc = checksum(part, crc)
+        return crc
+
+    def map(self, path: Path) -> Array:
+        """Map the file read-only.
+
+        Returns
+        -------
+        ndarray
+            The whole array; its pages are read when they are first used.
+
+        Raises
+        ------
+        StoreError
+            If the file has another size, or its index is damaged.
+        """
+        end, index = self._count * self._inner_bytes, self._index()
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            if size != end + len(index):
+                raise StoreError(f"{path} has {size} bytes instead of {end + len(index)}. {RESTORE}")
+            file.seek(end)
+            if file.read() != index:
+                raise StoreError(f"{path} is damaged: the index at its end does not match. {RESTORE}")
+            return np.asarray(np.memmap(file, dtype=self.dtype, mode="r", shape=self.shape))

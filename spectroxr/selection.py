@@ -1,0 +1,397 @@
+"""What a filter selects: samples, rows, processings, sources and wavelengths, resolved once and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+
+from spectroxr.axis import Axis
+from spectroxr.errors import NotRectangularError, UnknownNameError, nearest
+from spectroxr.filters import Parsed, filter_key, mask_of, parse_filter
+from spectroxr.gather import Picks, picks_len, run_of
+from spectroxr.index import Index
+from spectroxr.schema import Array, Filter
+
+__all__ = ["Resolver", "Selection", "SideTable"]
+
+
+class SideTable(Protocol):
+    """A block whose columns can be filtered by: metadata or targets."""
+
+    version: int
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Names of the columns."""
+
+    def column(self, name: str) -> pl.Series:
+        """One value per sample, ids ascending, inherited from origins where missing."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A rectangular selection.
+
+    Attributes
+    ----------
+    samples : ndarray of uint32, ascending
+    rows : slice or ndarray of intp
+        Their physical rows; a slice where they are in arithmetic progression.
+    processings : tuple of str
+        In the order of the dataset.
+    sources : tuple of str
+        In the order of the dataset.
+    bands : dict of str to slice or ndarray
+        Wavelengths of each source.
+    """
+
+    samples: Array
+    rows: Picks
+    processings: tuple[str, ...]
+    sources: tuple[str, ...]
+    bands: dict[str, Picks]
+    memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def index(self, index: Index) -> pl.DataFrame:
+        """Return the index of the selection, one line per sample, in the order of the spectra.
+
+        ``processing`` is null where a line stands for several, and so is ``branch`` if it differs among them.
+        """
+        if "index" not in self.memo:
+            first, *rest = self.processings
+            table = index.part(first, self.samples)
+            if rest:
+                branch = table["branch"]
+                same = np.ones(len(branch), dtype=bool)
+                for name in rest:
+                    same &= index.part(name, self.samples)["branch"].to_numpy() == branch.to_numpy()
+                table = table.with_columns(
+                    pl.when(pl.Series(same)).then(pl.col("branch")).otherwise(None).alias("branch"),
+                    pl.lit(None, dtype=pl.String).alias("processing"),
+                )
+            self.memo["index"] = table
+        table = self.memo["index"]
+        assert isinstance(table, pl.DataFrame)
+        return table.clone()
+
+
+class Resolver:
+    """Turns filters into selections, and remembers the last ones.
+
+    Parameters
+    ----------
+    index : Index
+    side : dict of str to SideTable
+    """
+
+    KEPT = 128
+
+    def __init__(self, index: Index, side: dict[str, SideTable]) -> None:
+        self.index = index
+        self.side = side
+        self._kept: OrderedDict[Hashable, tuple[Hashable, Any]] = OrderedDict()
+
+    def _remember(self, key: Hashable, stamp: Hashable, value: Any) -> Any:
+        self._kept[key] = (stamp, value)
+        while len(self._kept) > self.KEPT:
+            try:
+                self._kept.popitem(last=False)
+            except KeyError:
+                break
+        return value
+
+    def _stamp(self) -> Hashable:
+        return (self.index.version, *[table.version for table in self.side.values()])
+
+    def lines(self, parsed: Parsed) -> list[tuple[str, Array]]:
+        """Return per processing (of those with any) the samples, ascending, whose lines pass."""
+        index = self.index
+        held = [(name, lines.samples) for name, lines in index.lines.items()]
+        per_sample, per_name, per_line = _by_reach(parsed)
+        if per_line:
+            return self._lines_by_table(parsed)
+        if per_name:
+            names = pl.DataFrame({"processing": [name for name, _ in held]}, schema={"processing": pl.String})
+            held = [pair for pair, hit in zip(held, mask_of(names, per_name), strict=True) if hit]
+        if per_sample:
+            mask = mask_of(self._with_columns(index.samples, parsed.columns), per_sample)
+            passed = index.samples["sample"].filter(mask).to_numpy()
+            held = [
+                (name, passed if len(samples) == len(index) else passed[index.has(passed, name)])
+                for name, samples in held
+            ]
+        return [(name, samples) for name, samples in held if len(samples)]
+
+    def _with_columns(self, table: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+        homes = {name: next(side for side in self.side.values() if name in side.columns) for name in names}
+        columns = [home.column(name).alias(name) for name, home in homes.items()]
+        if table is not self.index.samples:
+            columns = [column.gather(table["sample"]) for column in columns]
+        return table.with_columns(columns)
+
+    def _lines_by_table(self, parsed: Parsed) -> list[tuple[str, Array]]:
+        table = self._with_columns(self.index.table, parsed.columns)
+        mask = mask_of(table, parsed.conditions)
+        passed = table["sample"].filter(mask).to_numpy()
+        found = []
+        line = taken = 0
+        for name, lines in self.index.lines.items():
+            length = len(lines.samples)
+            count = int(mask.slice(line, length).sum())
+            if count:
+                found.append((name, passed[taken : taken + count]))
+            line += length
+            taken += count
+        return found
+
+    def parse(self, filter: Filter) -> Parsed:
+        """Take a filter apart, knowing the columns of metadata and targets."""
+        return parse_filter(filter, {name: table.columns for name, table in self.side.items()})
+
+    def check_processings(self, filter: Filter) -> None:
+        """Raise if the filter names a processing that does not exist."""
+        if not isinstance(filter, dict) or "processing" not in filter:
+            return
+        value = filter["processing"]
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list | tuple | set | frozenset | np.ndarray | pl.Series):
+            return
+        for name in names:
+            if isinstance(name, str) and name not in self.index.lines:
+                raise UnknownNameError(nearest(name, self.index.lines, "processing"))
+
+    def samples(self, filter: Filter) -> Array:
+        """Return the samples, ascending, of which some line passes.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        key = ("samples", filter_key(filter))
+        stamp = self._stamp()
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == stamp:
+            found = kept[1]
+        else:
+            lines = self.lines(self.parse(filter))
+            self.check_processings(filter)
+            if not lines:
+                raise nothing(filter)
+            found = lines[0][1]
+            for _, more in lines[1:]:
+                if len(more) != len(found) or not np.array_equal(more, found):
+                    found = np.union1d(found, more)
+            found = self._remember(key, stamp, frozen(found))
+        assert isinstance(found, np.ndarray)
+        return found
+
+    def any_cell(self, parsed: Parsed, axes: Mapping[str, Axis]) -> bool:
+        """Tell whether a filter matches a cell of any source; an unknown value is no match."""
+        try:
+            sources = pick_sources(parsed.source, list(axes))
+            if parsed.wavelength is not None:
+                picked = {s: pick_bands(parsed.wavelength, axes[s], s) for s in sources}
+                sources = tuple(s for s in sources if picks_len(picked[s], len(axes[s])))
+        except UnknownNameError:
+            return False
+        return any(
+            not self.index.lacks(samples, name, source).all()
+            for name, samples in self.lines(parsed)
+            for source in sources
+        )
+
+    def resolve(self, filter: Filter, axes: Mapping[str, Axis], stamp: Hashable, only: str | None = None) -> Selection:
+        """Return the rectangular selection of a filter.
+
+        Parameters
+        ----------
+        filter : None, dict or polars.Expr
+        axes : mapping of str to Axis
+            The sources.
+        stamp : hashable
+            Changes whenever sources or axes do.
+        only : str, optional
+            Leave out all sources but this one.
+
+        Raises
+        ------
+        NotRectangularError
+            If a selected sample lacks a selected processing in a selected source.
+        UnknownNameError, ValueError, TypeError
+            As `parse_filter`; ValueError also if nothing matches.
+        """
+        key = ("cells", filter_key(filter), only)
+        full = (self._stamp(), stamp)
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] == full:
+            selection = kept[1]
+            assert isinstance(selection, Selection)
+            return selection
+        selection = self._resolved(filter, axes, only, None)
+        self._remember(key, full, selection)
+        return selection
+
+    def resolve_within(self, samples: Array, filter: Filter, axes: Mapping[str, Axis]) -> Selection:
+        """Return the selection of a filter among `samples` (ascending); not kept."""
+        return self._resolved(filter, axes, None, samples)
+
+    def _resolved(self, filter: Filter, axes: Mapping[str, Axis], only: str | None, within: Array | None) -> Selection:
+        parsed = self.parse(filter)
+        sources = pick_sources(parsed.source, list(axes))
+        if only is not None:
+            sources = tuple(name for name in sources if name == only)
+        bands = {name: pick_bands(parsed.wavelength, axes[name], name) for name in sources}
+        if parsed.wavelength is not None:
+            sources = tuple(name for name in sources if picks_len(bands[name], len(axes[name])))
+        lines = self.lines(parsed)
+        self.check_processings(filter)
+        if within is not None:
+            lines = [
+                (
+                    name,
+                    within if len(held) == len(self.index) else np.intersect1d(held, within, assume_unique=True),
+                )
+                for name, held in lines
+            ]
+            lines = [line for line in lines if len(line[1])]
+        if not lines or not sources:
+            raise nothing(filter)
+        self.check_rectangular(lines, sources, filter)
+        return self.select(frozen(lines[0][1]), tuple(name for name, _ in lines), sources, bands)
+
+    def select(
+        self, samples: Array, processings: tuple[str, ...], sources: tuple[str, ...], bands: dict[str, Picks]
+    ) -> Selection:
+        """Return the selection of known samples (ascending), without asking whether it is rectangular."""
+        rows: Picks | None = None
+        whole = len(samples) == len(self.index)
+        if whole or self.index.in_order:
+            rows = run_of(samples if self.index.in_order else self.index.rows)
+        if rows is None:
+            picked = samples.astype(np.intp) if self.index.in_order else self.index.rows[samples]
+            run = None if self.index.in_order else run_of(picked)
+            rows = frozen(picked) if run is None else run
+        return Selection(samples, rows, processings, sources, bands)
+
+    def check_rectangular(self, lines: list[tuple[str, Array]], sources: Sequence[str], filter: Filter) -> None:
+        """Raise unless every sample of `lines` has each of their processings in each of `sources`."""
+        first = lines[0][1]
+        even = all(len(s) == len(first) and np.array_equal(s, first) for _, s in lines[1:])
+        lacking = [
+            (name, source, int(hit.sum()))
+            for name, samples in lines
+            for source in sources
+            if (hit := self.index.lacks(samples, name, source)).any()
+        ]
+        if even and not lacking:
+            return
+        everyone = first
+        for _, samples in lines[1:]:
+            everyone = np.union1d(everyone, samples)
+        problems = [
+            f"{len(everyone) - len(samples)} of {len(everyone)} samples lack processing {name!r}"
+            for name, samples in lines
+            if len(samples) < len(everyone)
+        ]
+        problems += [f"{n} samples lack {name!r} in source {source!r}" for name, source, n in lacking]
+        raise NotRectangularError(
+            "the selection is not rectangular: " + "; ".join(problems) + ". " + self._rectangular(lines, sources)
+        )
+
+    def _rectangular(self, lines: list[tuple[str, Array]], sources: Sequence[str]) -> str:
+        everyone = np.unique(np.concatenate([samples for _, samples in lines]))
+        whole = [
+            name
+            for name, samples in lines
+            if len(samples) == len(everyone)
+            and not any(self.index.lacks(samples, name, source).any() for source in sources)
+        ]
+        if whole:
+            return f"Rectangular would be {{'processing': {whole[0] if len(whole) == 1 else whole!r}}}."
+        tip = []
+        for source in sources:
+            held = [
+                name
+                for name, samples in lines
+                if len(samples) == len(everyone) and not self.index.lacks(samples, name, source).any()
+            ]
+            if held:
+                tip.append(f"{{'source': {source!r}, 'processing': {held!r}}}")
+        if tip:
+            return "Rectangular would be " + " or ".join(tip) + "."
+        complete = everyone
+        for name, samples in lines:
+            complete = np.intersect1d(complete, samples)
+            for source in sources:
+                complete = complete[~self.index.lacks(complete, name, source)]
+        if len(complete):
+            shown = complete[:10].tolist()
+            more = "" if len(complete) <= 10 else f" (the first 10 of {len(complete)})"
+            return f"Rectangular would be {{'sample': {shown}}}{more}."
+        name, samples = max(lines, key=lambda line: len(line[1]))
+        best = [(s, samples[~self.index.lacks(samples, name, s)]) for s in sources]
+        source, chosen = max(best, key=lambda pair: len(pair[1]))
+        shown = chosen[:10].tolist()
+        return f"Rectangular would be {{'source': {source!r}, 'processing': {name!r}, 'sample': {shown}}}."
+
+
+def _by_reach(parsed: Parsed) -> tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
+    """Part conditions into those on samples, those on names of processings, and those on single lines."""
+    parts: tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]] = ([], [], [])
+    for condition in parsed.conditions:
+        roots = set(condition.meta.root_names())
+        reach = 0 if not roots & {"processing", "branch"} else 1 if roots == {"processing"} else 2
+        parts[reach].append(condition)
+    return parts
+
+
+def frozen(array: Array) -> Array:
+    """Return `array`, marked read-only."""
+    array = array.view()
+    array.flags.writeable = False
+    return array
+
+
+def nothing(filter: Filter) -> ValueError:
+    """Word the error for a filter that matches nothing."""
+    return ValueError(f"nothing matches the filter {filter!s}; x_exists(filter) asks without an error.")
+
+
+def pick_sources(wanted: Any, names: list[str]) -> tuple[str, ...]:
+    """Return the names of the sources a filter asks for, in the order of the dataset.
+
+    Raises
+    ------
+    UnknownNameError
+        If one does not exist.
+    TypeError
+        If `wanted` is of no known kind.
+    """
+    if wanted is None:
+        return tuple(names)
+    if isinstance(wanted, pl.Expr):
+        mask = mask_of(pl.DataFrame({"source": names}, schema={"source": pl.String}), [wanted])
+        return tuple(name for name, hit in zip(names, mask, strict=True) if hit)
+    asked = [wanted] if isinstance(wanted, str | int | np.integer) else list(wanted)
+    found = []
+    for one in asked:
+        if isinstance(one, int | np.integer) and not isinstance(one, bool):
+            if not 0 <= one < len(names):
+                raise UnknownNameError(f"there is no source {one}; there are {len(names)}: {names}.")
+            found.append(names[one])
+        elif one in names:
+            found.append(str(one))
+        else:
+            raise UnknownNameError(nearest(one, names, "source"))
+    return tuple(name for name in names if name in found)
+
+
+def pick_bands(wanted: Any, axis: Axis, source: str) -> Picks:
+    """Return the positions on an axis that a filter asks for."""
+    return slice(0, len(axis), 1) if wanted is None else axis.select(wanted, source)

@@ -1,0 +1,68 @@
+"""What a dataset consists of, as plain arrays, tables and JSON: the arrow between blocks and storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from spectroxr.schema import Array
+
+__all__ = ["Snapshot", "SourceSnapshot"]
+
+
+@dataclass(frozen=True)
+class SourceSnapshot:
+    """One source as it stands.
+
+    Attributes
+    ----------
+    name : str
+        Name of the source; unique in the dataset, any non-empty text without ``/``.
+    planes : tuple of ndarray
+        One ``(row, wavelength)`` array per processing, all of one dtype (float32 or float64) and shape,
+        of any strides. Cells the index does not know (holes) hold arbitrary values. After a load the
+        planes are views of one ``(row, processing, wavelength)`` array, in C order.
+    processings : tuple of str
+        Names of the planes.
+    wavelength : ndarray, shape (wavelength,)
+        The axis, in the order it came in; numbers (float64 or as given).
+    attrs : dict
+        JSON values: ``units`` (nm, um, cm-1, eV, ...), ``quantity`` (absorbance, ...), ``laser_nm``, ...
+    segments : tuple of str or None
+        For a merged axis, the source each wavelength came from.
+    """
+
+    name: str
+    planes: tuple[Array, ...]
+    processings: tuple[str, ...]
+    wavelength: Array
+    attrs: dict[str, Any] = field(default_factory=dict)
+    segments: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A whole dataset.
+
+    Attributes
+    ----------
+    sources : tuple of SourceSnapshot
+        All with the same number of rows.
+    index : polars.DataFrame
+        The seven columns of the specification, one line per existing (sample, processing).
+    holes : polars.DataFrame
+        Columns ``sample`` (u32), ``processing`` (str), ``source`` (str): lines of the index that a source
+        does not have.
+    tables : dict of str to polars.DataFrame
+        ``targets``, ``metadata``, ``predictions``; a table may have no lines and no columns.
+    documents : dict of str to JSON
+        ``folds``, ``lineage`` and ``state`` (whatever else the blocks need to come back).
+    """
+
+    sources: tuple[SourceSnapshot, ...]
+    index: pl.DataFrame
+    holes: pl.DataFrame
+    tables: dict[str, pl.DataFrame]
+    documents: dict[str, Any]

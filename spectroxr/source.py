@@ -1,0 +1,245 @@
+"""One source in memory: blocks of ``(row, processing, wavelength)`` and the processings they hold.
+
+A block is one buffer. Spectra that arrive together share a block; a variant added later gets a block of its
+own, and the blocks become one at the first read that needs them together (`FeatureSource.consolidate`).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spectroxr.axis import Axis
+from spectroxr.gather import Picks, copy_all, run_of
+from spectroxr.layouts import readonly
+from spectroxr.schema import Array
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from spectroxr.features import FeatureBlock
+
+__all__ = ["Block", "FeatureSource", "allocate"]
+
+
+def allocate(rows: int, processings: int, width: int, dtype: Any, interlaced: bool = False) -> Array:
+    """Return an uninitialised ``(row, processing, wavelength)`` array.
+
+    Rows that are never written take no memory. With `interlaced` the wavelength axis is the slow one of the
+    last two, so that ``2d_interlaced`` is a view.
+    """
+    if interlaced:
+        return np.empty((rows, width, processings), dtype=dtype).transpose(0, 2, 1)
+    return np.empty((rows, processings, width), dtype=dtype)
+
+
+class Block:
+    """A buffer and the processings along its second axis.
+
+    Parameters
+    ----------
+    buffer : ndarray, shape (capacity, processing, wavelength)
+    processings : list of str
+    arena : object, optional
+        The larger buffer that this one is a part of, shared with other sources.
+    """
+
+    def __init__(self, buffer: Array, processings: list[str], arena: Array | None = None) -> None:
+        self.buffer = buffer
+        self.view = readonly(buffer)
+        self.processings = processings
+        self.arena = arena
+
+    @property
+    def capacity(self) -> int:
+        """Rows that fit."""
+        return int(self.buffer.shape[0])
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the buffer cannot be written because it is a map of a file."""
+        return not self.buffer.flags.writeable
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether the processings of one wavelength lie next to each other."""
+        return self.buffer.shape[1] > 1 and self.buffer.strides[1] < self.buffer.strides[2]
+
+
+class FeatureSource:
+    """One instrument or modality: its axis, and its spectra by row and processing.
+
+    Attributes
+    ----------
+    name : str
+    axis : Axis
+    dtype : numpy.dtype
+        float32 or float64, of all processings.
+    """
+
+    def __init__(self, name: str, axis: Axis, dtype: Any, owner: FeatureBlock) -> None:
+        self.name = name
+        self.axis = axis
+        self.dtype = np.dtype(dtype)
+        self.blocks: list[Block] = []
+        self._owner: FeatureBlock = weakref.proxy(owner)
+        self._retired: list[tuple[weakref.ref[Array], dict[str, int]]] = []
+
+    def __repr__(self) -> str:
+        unit = self.axis.attrs.get("units", "")
+        return (
+            f"<FeatureSource {self.name!r}: {len(self.axis)} wavelengths {unit}, "
+            f"{len(self.processings)} processings, {self.dtype}>"
+        )
+
+    @property
+    def processings(self) -> tuple[str, ...]:
+        """Processings this source has a buffer for."""
+        return tuple(name for block in self.blocks for name in block.processings)
+
+    @property
+    def array(self) -> Array:
+        """All physical rows, shape ``(row, processing, wavelength)``: a read-only view of the store.
+
+        Processings are in the order of the dataset; a cell that the index does not know (a hole) holds
+        arbitrary values. Variants that were stored apart are brought together first, once.
+        """
+        return self._owner.physical(self.name)
+
+    @property
+    def data(self) -> xr.DataArray:
+        """All samples as a DataArray with dims ``(row, processing, wavelength)``; see ``ds[name]``."""
+        return self._owner.sel(None, source=self.name)
+
+    def where(self, processing: str) -> tuple[Block, int] | None:
+        """Return the block that holds a processing and its position there, or None."""
+        for block in self.blocks:
+            if processing in block.processings:
+                return block, block.processings.index(processing)
+        return None
+
+    def together(self, processings: Sequence[str]) -> Block | None:
+        """Return the one block that holds all of `processings`, or None."""
+        for block in self.blocks:
+            if all(name in block.processings for name in processings):
+                return block
+        return None
+
+    def reserve(self, processing: str, rows: int, used: int) -> None:
+        """Make room for `rows` rows of a processing, of which the first `used` are in use.
+
+        A buffer that is too small, or is a map of a file, is replaced by one of at least twice its rows.
+        """
+        place = self.where(processing)
+        if place is None:
+            fresh = Block(allocate(max(rows, used), 1, len(self.axis), self.dtype), [processing])
+            self.blocks = [*self.blocks, fresh]
+            return
+        block = place[0]
+        if rows <= block.capacity and not block.mapped:
+            return
+        capacity = block.capacity if rows <= block.capacity else max(rows, 2 * block.capacity)
+        buffer = allocate(capacity, len(block.processings), len(self.axis), self.dtype, block.interlaced)
+        n = min(used, block.capacity)
+        buffer[:n] = block.buffer[:n]
+        self._retire(block)
+        grown = Block(buffer, block.processings)
+        self.blocks = [grown if one is block else one for one in self.blocks]
+
+    def _retire(self, block: Block) -> None:
+        if block.buffer.flags.writeable:
+            places = {name: k for k, name in enumerate(block.processings)}
+            self._retired.append((weakref.ref(block.buffer), places))
+
+    def put(self, processing: str, rows: Array, data: Array) -> None:
+        """Write `data`, shape ``(len(rows), wavelength)``, into reserved rows of a processing.
+
+        Views of the same cells handed out before a buffer grew show it too, as long as they live.
+        """
+        place = self.where(processing)
+        assert place is not None
+        run = run_of(rows)
+        picks: Picks = rows if run is None else run
+        block, k = place
+        block.buffer[picks, k, :] = data
+        living = []
+        for ref, places in self._retired:
+            old = ref()
+            if old is None:
+                continue
+            living.append((ref, places))
+            if processing in places:
+                inside = rows < old.shape[0]
+                old[rows[inside], places[processing], :] = data[inside]
+        self._retired = living
+
+    def copy_rows(self, processing: str, old: Array, new: Array) -> None:
+        """Copy rows of a processing to other (reserved) rows of it."""
+        place = self.where(processing)
+        assert place is not None
+        block, k = place
+        block.buffer[new, k, :] = block.buffer[old, k, :]
+
+    def consolidate(self, processings: Sequence[str], rows: int) -> None:
+        """Bring `processings`, in this order, into one block, C-ordered by row.
+
+        The blocks they came from stay alive for as long as views of them do.
+        """
+        touched = [block for block in self.blocks if any(name in processings for name in block.processings)]
+        names = [*processings, *(n for b in touched for n in b.processings if n not in processings)]
+        buffer = allocate(rows, len(names), len(self.axis), self.dtype)
+        for block in touched:
+            n = min(rows, block.capacity)
+            for k, name in enumerate(block.processings):
+                buffer[:n, names.index(name), :] = block.buffer[:n, k, :]
+        for block in touched:
+            self._retire(block)
+        self.adopt([Block(buffer, names), *(b for b in self.blocks if b not in touched)])
+
+    def adopt(self, blocks: list[Block]) -> None:
+        """Replace the blocks in one step."""
+        self.blocks = blocks
+
+    def forget_views(self) -> None:
+        """Stop following earlier views: rows are about to be numbered anew."""
+        self._retired = []
+
+    def copy_out(self, rows: Picks, processings: Sequence[str], bands: Picks, out: Array) -> None:
+        """Copy cells into `out`, shape ``(n, processing, wavelength)`` of any strides.
+
+        Parameters
+        ----------
+        rows, bands : slice or ndarray of intp
+        processings : sequence of str
+        out : ndarray
+        """
+        groups: list[tuple[Block, list[int], list[int]]] = []
+        for k, name in enumerate(processings):
+            place = self.where(name)
+            assert place is not None
+            for block, inside, outside in groups:
+                if block is place[0]:
+                    inside.append(place[1])
+                    outside.append(k)
+                    break
+            else:
+                groups.append((place[0], [place[1]], [k]))
+        for block, inside, outside in groups:
+            run = run_of(np.asarray(outside))
+            if run is not None:
+                copy_all(block.view, rows, inside, bands, out[:, run])
+                continue
+            for position, k in zip(inside, outside, strict=True):
+                copy_all(block.view, rows, [position], bands, out[:, k : k + 1])
+
+    def rename(self, processing: str, to: str) -> None:
+        """Give a processing another name."""
+        for block in self.blocks:
+            block.processings = [to if name == processing else name for name in block.processings]
+        self._retired = [
+            (ref, {to if name == processing else name: k for name, k in places.items()})
+            for ref, places in self._retired
+        ]

@@ -1,0 +1,406 @@
+"""Targets: what is to be predicted, in its versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from spectroxr.cells import check_name, sample_ids
+from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.index import Index
+from spectroxr.inherit import check_samples, inherited, spread
+from spectroxr.log import enabled, log
+from spectroxr.metadata import check_columns
+from spectroxr.schema import Array, Filter
+from spectroxr.selection import Resolver
+from spectroxr.stacking import column_of, stacked
+
+__all__ = ["TargetBlock"]
+
+
+class TargetBlock:
+    """Target columns of any dtype, one table per version; usually reached as ``ds.targets``.
+
+    ``"raw"`` is what was added. ``"regression"``, ``"category"`` and ``"ohe"`` are reserved by the specification
+    for a numeric representation, class indices and one-hot vectors; any other name may be given too.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._versions: dict[str, pl.DataFrame] = {}
+        self._dense: dict[tuple[str, str], tuple[int, pl.Series]] = {}
+        self.version = 0
+        self.resolver: Resolver
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Names of the versions, in the order in which they were last written."""
+        return tuple(self._versions)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the targets."""
+        return [name for name in self._raw.columns if name != "sample"] if self._versions else []
+
+    @property
+    def _raw(self) -> pl.DataFrame:
+        return self._versions.get("raw", next(iter(self._versions.values())))
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """All versions below each other: ``sample``, the targets, ``processing``.
+
+        A target whose dtype differs between versions has a column per dtype, named ``target@version``.
+        """
+        return self._long()[0]
+
+    def _long(self) -> tuple[pl.DataFrame, dict[str, dict[str, str]]]:
+        names: dict[str, dict[str, str]] = {}
+        kinds: dict[str, Any] = {}
+        parts = []
+        for version, frame in self._versions.items():
+            renamed = {}
+            for name in frame.columns:
+                if name == "sample":
+                    continue
+                kind = frame.schema[name]
+                column = name if kinds.setdefault(name, kind) == kind else f"{name}@{version}"
+                renamed[name] = column
+            names[version] = renamed
+            parts.append(frame.rename(renamed).with_columns(pl.lit(version, dtype=pl.String).alias("processing")))
+        if not parts:
+            return pl.DataFrame(schema={"sample": pl.UInt32, "processing": pl.String}), {}
+        return pl.concat(parts, how="diagonal"), names
+
+    def add_targets(self, y_df: pl.DataFrame) -> None:
+        """Add targets, or lines of them.
+
+        Parameters
+        ----------
+        y_df : polars.DataFrame
+            ``sample``, one column per target (any dtype; a list column ``targets`` holds several), and optionally
+            ``processing`` (default ``"raw"``). Without ``sample``, line k is the k-th sample (or original).
+
+        Raises
+        ------
+        TypeError, ValueError, UnknownNameError
+            If a sample does not exist, comes twice or has that target already, columns or dtypes differ from those
+            there, or a name is taken by the index. The dataset is then as it was.
+        """
+        if isinstance(y_df, pl.DataFrame) and "processing" in y_df.columns:
+            versions = y_df["processing"].unique(maintain_order=True).to_list()
+            parts = {v: y_df.filter(pl.col("processing").eq_missing(v)).drop("processing") for v in versions}
+        else:
+            parts = {"raw": y_df}
+        merged = {}
+        for name, part in parts.items():
+            check_name(name, "processing")
+            merged[name] = self._extended(name, check_samples(part, self._index, "targets"))
+        self._versions = {**self._versions, **merged}
+        self.version += 1
+        if enabled():
+            log(f"add_targets: {sum(p.height for p in parts.values())} lines, versions {list(parts)}")
+
+    def _extended(self, version: str, new: pl.DataFrame) -> pl.DataFrame:
+        names = [name for name in new.columns if name != "sample"]
+        check_columns(names, "the targets")
+        if not names:
+            raise ValueError("the targets have no column besides 'sample'.")
+        for name in names:
+            if new.schema[name] == pl.Object:
+                raise TypeError(f"target {name!r} holds Python objects, which cannot be stored; convert it.")
+        if new["sample"].is_duplicated().any():
+            twice = new["sample"].filter(new["sample"].is_duplicated())[0]
+            raise ValueError(f"the targets give sample {twice} twice in version {version!r}.")
+        old = self._versions.get(version)
+        if old is None:
+            return new.select("sample", *names).sort("sample")
+        for name in names:
+            kind = old.schema.get(name)
+            if kind is not None and kind != new.schema[name] and pl.Null not in (kind, new.schema[name]):
+                raise TypeError(
+                    f"target {name!r} is {kind} in version {version!r}, the new values are {new.schema[name]}."
+                )
+        joined = old.join(new, on="sample", how="full", coalesce=True, suffix="\0new")
+        for name in names:
+            if name in old.columns:
+                both = joined.filter(pl.col(name).is_not_null() & pl.col(f"{name}\0new").is_not_null())
+                if both.height:
+                    raise ValueError(
+                        f"sample {both['sample'][0]} has target {name!r} in version {version!r} already; change it "
+                        "with update_y."
+                    )
+                joined = joined.with_columns(pl.coalesce(name, f"{name}\0new").alias(name)).drop(f"{name}\0new")
+        return joined.sort("sample")
+
+    def update_y(
+        self, new_values: Any, indexes: Any, processing_id: str, *, target: str | Sequence[str] | None = None
+    ) -> None:
+        """Write a version of the targets for some samples.
+
+        Parameters
+        ----------
+        new_values : array_like, shape (n,) or (n, k)
+            One column per target; for a single target, k columns make one vector per sample (one-hot).
+        indexes : polars.DataFrame or sequence of int
+            The samples: line k of the values belongs to the k-th distinct ``sample``.
+        processing_id : str
+            A new name adds a version; an existing one is overwritten for those samples.
+        target : str or sequence of str, optional
+            Which targets the values are of (default: all).
+
+        Raises
+        ------
+        ValueError, TypeError, UnknownNameError
+            If shapes, dtypes, samples or targets do not fit. The dataset is then as it was.
+        """
+        check_name(processing_id, "processing")
+        if not self._versions:
+            raise ValueError("there are no targets yet; add_targets comes first.")
+        ids = sample_ids(indexes, len(self._index))
+        if not len(ids):
+            raise ValueError("indexes names no sample.")
+        names = self._targets(target)
+        values = np.asarray(new_values)
+        if values.ndim not in (1, 2) or len(values) != len(ids):
+            raise ValueError(f"{len(ids)} samples need ({len(ids)}, k) values, not {values.shape}.")
+        if values.ndim == 1:
+            values = values[:, None]
+        old = self._versions.get(processing_id)
+        columns = {}
+        lists = len(names) == 1 and isinstance(self._raw.schema[names[0]], pl.List | pl.Array)
+        if len(names) == 1 and (lists or values.shape[1] != 1):
+            columns[names[0]] = column_of(names[0], values, lists)
+        elif values.shape[1] == len(names):
+            columns = {name: column_of(name, values[:, [k]], False) for k, name in enumerate(names)}
+        else:
+            raise ValueError(
+                f"{values.shape[1]} columns of values for {len(names)} targets {names}; name one target for a vector "
+                "per sample: target='...'."
+            )
+        new = pl.DataFrame([pl.Series("sample", ids, dtype=pl.UInt32), *columns.values()]).sort("sample")
+        self._versions = {
+            **{name: frame for name, frame in self._versions.items() if name != processing_id},
+            processing_id: new if old is None else _overwritten(old, new, processing_id),
+        }
+        if processing_id == "raw":
+            self._versions = {"raw": self._versions.pop("raw"), **self._versions}
+        self.version += 1
+        if enabled():
+            log(f"update_y: {len(ids)} samples, version {processing_id!r}, targets {names}")
+
+    def _targets(self, target: str | Sequence[str] | None) -> list[str]:
+        if target is None:
+            return self.columns
+        names = [target] if isinstance(target, str) else list(target)
+        for name in names:
+            if name not in self.columns:
+                raise UnknownNameError(nearest(name, self.columns, "target"))
+        return names
+
+    def column(self, name: str, version: str | None = None) -> pl.Series:
+        """Return one value of a target per sample, ids ascending; null where it and its origin have none."""
+        frame = self._raw if version is None else self._versions[version]
+        key = (version or "", name)
+        stamp = hash((self.version, self._index.version))
+        kept = self._dense.get(key)
+        if kept is not None and kept[0] == stamp:
+            return kept[1]
+        values = spread(frame["sample"], frame[name], len(self._index))
+        dense = inherited(values, self._index.origins).alias(name)
+        self._dense[key] = (stamp, dense)
+        return dense
+
+    def y(
+        self,
+        filter: Filter = None,
+        processed: bool = True,
+        *,
+        processing: str | None = None,
+        target: str | Sequence[str] | None = None,
+    ) -> Array:
+        """Return the targets of the samples a filter selects, in the order of `x` for the same filter.
+
+        Parameters
+        ----------
+        filter : None, dict or polars.Expr
+            A ``processing`` that only the targets have, such as ``"regression"``, picks that version.
+        processed : bool, default True
+            True: the version written last (``"raw"`` if there is no other). False: ``"raw"``.
+        processing : str, optional
+            Name the version instead.
+        target : str or sequence of str, optional
+            Which targets (default: all). A single name gives a one-dimensional array.
+
+        Returns
+        -------
+        ndarray, shape (sample, target) or (sample,)
+            Read-only. The dtype of the columns where it is one; else the common one that keeps every value, or object.
+            Missing values are NaN in numbers, NaT in times, None in text. A one-hot version has one column per class.
+
+        Raises
+        ------
+        UnknownNameError
+            If the filter, the version or a target names nothing.
+        ValueError
+            If nothing matches, there are no targets, or a version lacks some of the samples that "raw" has.
+        """
+        samples, version = self._ask(filter, processed, processing)
+        values = self.values(samples, version, target)
+        if enabled():
+            log(f"y: {len(samples)} samples, version {version!r}")
+        return values
+
+    def values(self, samples: Array, version: str | None = None, target: str | Sequence[str] | None = None) -> Array:
+        """Return the targets of known samples in one version (default: the one written last)."""
+        name = self._version(True, None) if version is None else version
+        frame = self._versions[name]
+        columns = [c for c in self._targets(target) if c in frame.columns]
+        if target is not None and len(columns) < len(self._targets(target)):
+            lost = next(c for c in self._targets(target) if c not in frame.columns)
+            raise UnknownNameError(f"target {lost!r} has no version {name!r}; that has {frame.columns[1:]}.")
+        self._check_complete(samples, name, columns)
+        return stacked([self.column(c, name) for c in columns], samples, flat=isinstance(target, str))
+
+    def _check_complete(self, samples: Array, version: str, columns: list[str]) -> None:
+        if version == "raw" or "raw" not in self._versions:
+            return
+        for name in columns:
+            raw = self.column(name, "raw").is_not_null().to_numpy()[samples]
+            own = self.column(name, version).is_not_null().to_numpy()[samples]
+            lost = int((raw & ~own).sum())
+            if lost:
+                raise ValueError(
+                    f"{lost} of {len(samples)} samples have target {name!r} but not in version {version!r}; take "
+                    "processed=False, or a filter that leaves them out. Versions are never mixed."
+                )
+
+    def _ask(self, filter: Filter, processed: bool, processing: str | None) -> tuple[Array, str]:
+        rest, named = self._version_in(filter)
+        version = self._version(processed, processing or named)
+        return self.resolver.samples(rest), version
+
+    def _version_in(self, filter: Filter) -> tuple[Filter, str | None]:
+        """Take a version of the targets out of a filter, if its ``processing`` is that and no features'."""
+        if not isinstance(filter, dict):
+            return filter, None
+        value = filter.get("processing")
+        if not isinstance(value, str) or value in self._index.lines or value not in self._versions:
+            return filter, None
+        return {key: v for key, v in filter.items() if key != "processing"}, value
+
+    def _version(self, processed: bool, processing: str | None) -> str:
+        if not self._versions:
+            raise ValueError("there are no targets yet; add_targets comes first.")
+        if processing is not None:
+            if processing not in self._versions:
+                raise UnknownNameError(nearest(processing, self._versions, "target version"))
+            return processing
+        if not processed:
+            if "raw" not in self._versions:
+                raise ValueError(f"the targets have no version 'raw'; versions: {list(self._versions)}.")
+            return "raw"
+        return list(self._versions)[-1]
+
+    def current(self, processed: bool = True) -> str:
+        """Return the version `y` gives: the one written last, or ``"raw"``.
+
+        Raises
+        ------
+        ValueError
+            If there are no targets.
+        """
+        return self._version(processed, None)
+
+    def get_indexed_targets(self, filter: Filter = None) -> list[tuple[Array, pl.DataFrame]]:
+        """Return every version of the targets of the samples a filter selects, each with its index.
+
+        Parameters
+        ----------
+        filter : None, dict or polars.Expr
+
+        Returns
+        -------
+        list of (ndarray, polars.DataFrame)
+            Per version (only those with a value for one of the samples) the values, as `y`, of the samples that have
+            any, and line by line ``row, sample, origin, partition, group, processing``, the last being the version.
+
+        Raises
+        ------
+        ValueError
+            If nothing matches or there are no targets.
+        """
+        rest, named = self._version_in(filter)
+        samples = self.resolver.samples(rest)
+        self._version(True, None)
+        found = []
+        for name, frame in self._versions.items():
+            if named not in (None, name):
+                continue
+            columns = [c for c in frame.columns if c != "sample"]
+            has = np.zeros(len(self._index), dtype=bool)
+            for c in columns:
+                has |= self.column(c, name).is_not_null().to_numpy()
+            some = samples[has[samples]]
+            if not len(some):
+                continue
+            index = self._index.samples[some].with_columns(pl.lit(name, dtype=pl.String).alias("processing"))
+            found.append((stacked([self.column(c, name) for c in columns], some, flat=False), index))
+        if enabled():
+            log(f"get_indexed_targets: {len(samples)} samples, {len(found)} versions")
+        return found
+
+    def state(self) -> dict[str, pl.DataFrame]:
+        """Return what `back` needs to undo additions."""
+        return dict(self._versions)
+
+    def back(self, state: dict[str, pl.DataFrame]) -> None:
+        """Take back an earlier state."""
+        self._versions = state
+        self.version += 1
+
+    def snapshot(self) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Return what is to be stored: the long table, and how its columns belong to versions."""
+        table, names = self._long()
+        return table, {"versions": [[version, list(columns.items())] for version, columns in names.items()]}
+
+    def restore(self, table: pl.DataFrame, document: Mapping[str, Any]) -> None:
+        """Take back what was stored."""
+        versions = {}
+        for version, columns in document.get("versions", []):
+            part = table.filter(pl.col("processing") == version)
+            versions[version] = part.select(pl.col("sample"), *[pl.col(column).alias(name) for name, column in columns])
+        if not document and table.width:
+            self.add_targets(table)
+            return
+        self._versions = versions
+        self.version += 1
+
+
+def _overwritten(old: pl.DataFrame, new: pl.DataFrame, version: str) -> pl.DataFrame:
+    for name in new.columns:
+        if name in old.columns and old.schema[name] != new.schema[name]:
+            try:
+                new = new.with_columns(_exact_cast(new[name], old.schema[name]))
+            except (pl.exceptions.PolarsError, ValueError):
+                raise TypeError(
+                    f"target {name!r} is {old.schema[name]} in version {version!r}, the new values are "
+                    f"{new.schema[name]}."
+                ) from None
+    joined = old.join(new, on="sample", how="full", coalesce=True, suffix="\0new")
+    here = pl.Series("here", joined["sample"].is_in(new["sample"].implode()))
+    for name in new.columns:
+        if name != "sample" and name in old.columns:
+            chosen = pl.when(here).then(pl.col(f"{name}\0new")).otherwise(pl.col(name)).alias(name)
+            joined = joined.with_columns(chosen).drop(f"{name}\0new")
+    return joined.sort("sample")
+
+
+def _exact_cast(values: pl.Series, kind: Any) -> pl.Series:
+    cast = values.cast(kind, strict=True)
+    if not cast.cast(values.dtype, strict=True).equals(values):
+        raise ValueError("the cast would lose digits")
+    return cast
