@@ -89,6 +89,12 @@ class SpectroDataset:
     def __repr__(self) -> str:
         return describe(self)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and deep-copy by what would be stored: the copy shares nothing with this dataset."""
+        from spectroxr.io import restore, snapshot
+
+        return restore, (snapshot(self),)
+
     def __getitem__(self, source: str) -> xr.DataArray:
         """Return all samples of a source as a DataArray; see `sel`."""
         return self.features.sel(None, source=source)
@@ -230,7 +236,7 @@ class SpectroDataset:
     fold_generator = _of("folds", FoldsManager.fold_generator)
 
     def get_data(self, layout: str = "2d", **options: Any) -> Iterator[Any]:
-        """Yield ``X_train, y_train, X_val, y_val`` for each fold.
+        """Return an iterator over ``X_train, y_train, X_val, y_val``, fold by fold.
 
         Parameters
         ----------
@@ -238,10 +244,11 @@ class SpectroDataset:
         **options
             ``filter``, ``src_concat``, ``processed``, ``target``, ``augmented``: as in `FoldsManager.get_data`.
 
-        Yields
-        ------
-        tuple
-            X as `x` returns it, a tuple of read-only arrays, one per source; y as `y` returns it.
+        Returns
+        -------
+        iterator of tuple
+            X as `x` returns it, a tuple of read-only arrays, one per source; y as `y` returns it. Each fold is read
+            when it is asked for.
 
         Raises
         ------

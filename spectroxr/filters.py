@@ -75,6 +75,8 @@ def _value_key(value: Any) -> Hashable:
         return ("range", value.start, value.stop, value.step)
     if isinstance(value, Sequence | set | frozenset | np.ndarray):
         return (len(value), *[_value_key(item) for item in value])
+    if not isinstance(value, Hashable):
+        raise TypeError(f"a filter cannot compare with a {type(value).__name__}: {value!r}.")
     return (type(value), value)
 
 

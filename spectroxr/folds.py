@@ -161,7 +161,7 @@ class FoldsManager:
             yield (np.union1d(train, self._descendants(train)) if augmented else train), val
 
     def fold_generator(self, *, augmented: bool = True) -> Iterator[dict[str, list[int]]]:
-        """Yield each fold as ``{"train": [sample ids], "val": [sample ids]}``.
+        """Return an iterator over the folds as ``{"train": [sample ids], "val": [sample ids]}``.
 
         Parameters
         ----------
@@ -170,8 +170,7 @@ class FoldsManager:
         """
         if enabled():
             log(f"fold_generator: {len(self)} folds")
-        for train, val in self.sides(augmented):
-            yield {"train": train.tolist(), "val": val.tolist()}
+        return ({"train": train.tolist(), "val": val.tolist()} for train, val in self.sides(augmented))
 
     def get_data(
         self,
@@ -184,7 +183,7 @@ class FoldsManager:
         target: str | Sequence[str] | None = None,
         augmented: bool = True,
     ) -> Iterator[tuple[tuple[Array, ...], Array, tuple[Array, ...], Array]]:
-        """Yield ``X_train, y_train, X_val, y_val`` for each fold.
+        """Return an iterator over ``X_train, y_train, X_val, y_val``, fold by fold.
 
         Parameters
         ----------
@@ -199,10 +198,11 @@ class FoldsManager:
         augmented : bool, default True
             As in `fold_generator`.
 
-        Yields
-        ------
-        tuple
-            X as `x` returns it, a tuple of read-only arrays; y as `y` returns it.
+        Returns
+        -------
+        iterator of tuple
+            X as `x` returns it, a tuple of read-only arrays; y as `y` returns it. Each fold is read when it is asked
+            for.
 
         Raises
         ------
@@ -216,12 +216,19 @@ class FoldsManager:
         if enabled():
             log(f"get_data: {len(self)} folds, layout {layout}")
         version = targets.current(processed)
-        for train, val in self.sides(augmented):
-            parts: list[Any] = []
-            for ids in (train, val):
-                samples, arrays = features.x_of(ids, filter, layout, src_concat)
-                parts += [arrays, targets.values(samples, version, target)]
-            yield parts[0], parts[1], parts[2], parts[3]
+
+        def parts() -> Iterator[tuple[tuple[Array, ...], Array, tuple[Array, ...], Array]]:
+            for train, val in self.sides(augmented):
+                fitting, x_train = features.x_of(train, filter, layout, src_concat)
+                held_out, x_val = features.x_of(val, filter, layout, src_concat)
+                yield (
+                    x_train,
+                    targets.values(fitting, version, target),
+                    x_val,
+                    targets.values(held_out, version, target),
+                )
+
+        return parts()
 
     def snapshot(self) -> list[dict[str, list[int]]]:
         """Return what is to be stored."""

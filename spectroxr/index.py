@@ -320,7 +320,7 @@ class Index:
         """
         check_table(table)
         samples = table.select(SAMPLE_COLUMNS).unique("sample").sort("sample")
-        if samples.height and samples["sample"].to_list() != list(range(samples.height)):
+        if not np.array_equal(samples["sample"].to_numpy(), np.arange(samples.height, dtype=np.uint32)):
             raise ValueError("the samples of an index must be numbered 0, 1, 2, ... without a gap.")
         index = cls(samples=samples)
         for name in order:

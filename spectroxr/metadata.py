@@ -9,6 +9,7 @@ import polars as pl
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.inherit import check_samples, inherited, spread
+from spectroxr.joins import completed
 from spectroxr.log import enabled, log
 from spectroxr.schema import INDEX_SCHEMA, Filter
 from spectroxr.selection import Resolver
@@ -83,7 +84,7 @@ class MetadataBlock:
             old = self._table.schema.get(name)
             if old is not None and old not in (new.schema[name], pl.Null) and new.schema[name] != pl.Null:
                 raise TypeError(f"column {name!r} is {old}, the new values are {new.schema[name]}.")
-        self._table = _upsert(self._table, new.select("sample", *names))
+        self._table = completed(self._table, new.select("sample", *names))
         self.version += 1
         if enabled():
             log(f"add_meta: {new.height} samples, columns {names}")
@@ -149,16 +150,3 @@ class MetadataBlock:
         """Take back what was stored."""
         self._table = table if table.width else self._table
         self.version += 1
-
-
-def _upsert(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    joined = old.join(new, on="sample", how="full", coalesce=True, suffix="\0new")
-    columns = [pl.col("sample")]
-    for name in dict.fromkeys([*old.columns, *new.columns]):
-        if name == "sample":
-            continue
-        if f"{name}\0new" in joined.columns:
-            columns.append(pl.coalesce(f"{name}\0new", name).alias(name))
-        else:
-            columns.append(pl.col(name))
-    return joined.select(columns).sort("sample")

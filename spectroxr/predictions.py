@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.cells import sample_ids
-from spectroxr.errors import nearest
+from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.filters import condition, mask_of
 from spectroxr.index import Index
 from spectroxr.layouts import readonly
@@ -149,6 +149,9 @@ class PredictionBlock:
         """Return the lines of the table that a filter selects; see `prediction`."""
         table = self._joined()
         names, conditions = _split_filter(filter, table.columns)
+        for key in names if isinstance(names, dict) else ():
+            if key not in self.resolver.filter_keys():
+                raise UnknownNameError(nearest(key, [*table.columns, *self.resolver.filter_keys()], "filter key"))
         mask = pl.repeat(True, table.height, dtype=pl.Boolean, eager=True)
         if conditions:
             mask &= mask_of(table, conditions)

@@ -15,7 +15,7 @@ from spectroxr.errors import NotRectangularError, UnknownNameError, nearest
 from spectroxr.filters import Parsed, filter_key, mask_of, parse_filter
 from spectroxr.gather import Picks, picks_len, run_of
 from spectroxr.index import Index
-from spectroxr.schema import Array, Filter
+from spectroxr.schema import INDEX_SCHEMA, Array, Filter
 
 __all__ = ["Resolver", "Selection", "SideTable"]
 
@@ -152,6 +152,10 @@ class Resolver:
     def parse(self, filter: Filter) -> Parsed:
         """Take a filter apart, knowing the columns of metadata and targets."""
         return parse_filter(filter, {name: table.columns for name, table in self.side.items()})
+
+    def filter_keys(self) -> list[str]:
+        """Return what a filter dict may be keyed by."""
+        return [*INDEX_SCHEMA, "source", "wavelength", *(c for t in self.side.values() for c in t.columns)]
 
     def check_processings(self, filter: Filter) -> None:
         """Raise if the filter names a processing that does not exist."""

@@ -20,7 +20,7 @@ from spectroxr.schema import Array
 if TYPE_CHECKING:
     import xarray as xr
 
-    from spectroxr.features import FeatureBlock
+    from spectroxr.reading import FeatureReader
 
 __all__ = ["Block", "FeatureSource", "allocate"]
 
@@ -80,12 +80,12 @@ class FeatureSource:
         float32 or float64, of all processings.
     """
 
-    def __init__(self, name: str, axis: Axis, dtype: Any, owner: FeatureBlock) -> None:
+    def __init__(self, name: str, axis: Axis, dtype: Any, owner: FeatureReader) -> None:
         self.name = name
         self.axis = axis
         self.dtype = np.dtype(dtype)
         self.blocks: list[Block] = []
-        self._owner: FeatureBlock = weakref.proxy(owner)
+        self._owner: FeatureReader = weakref.proxy(owner)
         self._retired: list[tuple[weakref.ref[Array], dict[str, int]]] = []
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from spectroxr.cells import check_name, sample_ids
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.inherit import check_samples, inherited, spread
+from spectroxr.joins import overlaid
 from spectroxr.log import enabled, log
 from spectroxr.metadata import check_columns
 from spectroxr.schema import Array, Filter
@@ -184,7 +185,7 @@ class TargetBlock:
         new = pl.DataFrame([pl.Series("sample", ids, dtype=pl.UInt32), *columns.values()]).sort("sample")
         self._versions = {
             **{name: frame for name, frame in self._versions.items() if name != processing_id},
-            processing_id: new if old is None else _overwritten(old, new, processing_id),
+            processing_id: new if old is None else overlaid(old, new, processing_id),
         }
         if processing_id == "raw":
             self._versions = {"raw": self._versions.pop("raw"), **self._versions}
@@ -378,29 +379,3 @@ class TargetBlock:
             return
         self._versions = versions
         self.version += 1
-
-
-def _overwritten(old: pl.DataFrame, new: pl.DataFrame, version: str) -> pl.DataFrame:
-    for name in new.columns:
-        if name in old.columns and old.schema[name] != new.schema[name]:
-            try:
-                new = new.with_columns(_exact_cast(new[name], old.schema[name]))
-            except (pl.exceptions.PolarsError, ValueError):
-                raise TypeError(
-                    f"target {name!r} is {old.schema[name]} in version {version!r}, the new values are "
-                    f"{new.schema[name]}."
-                ) from None
-    joined = old.join(new, on="sample", how="full", coalesce=True, suffix="\0new")
-    here = pl.Series("here", joined["sample"].is_in(new["sample"].implode()))
-    for name in new.columns:
-        if name != "sample" and name in old.columns:
-            chosen = pl.when(here).then(pl.col(f"{name}\0new")).otherwise(pl.col(name)).alias(name)
-            joined = joined.with_columns(chosen).drop(f"{name}\0new")
-    return joined.sort("sample")
-
-
-def _exact_cast(values: pl.Series, kind: Any) -> pl.Series:
-    cast = values.cast(kind, strict=True)
-    if not cast.cast(values.dtype, strict=True).equals(values):
-        raise ValueError("the cast would lose digits")
-    return cast

@@ -1,0 +1,297 @@
+"""Reading features: from filters to arrays and labelled arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from spectroxr.cells import Cells
+from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.index import Index
+from spectroxr.labels import labelled, tree_of
+from spectroxr.log import enabled, log
+from spectroxr.schema import Array, Filter, check_layout
+from spectroxr.selection import Resolver, Selection, SideTable
+from spectroxr.source import FeatureSource
+from spectroxr.views import copied, view_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["FeatureReader"]
+
+
+class FeatureReader:
+    """What can be asked of the features without changing them; `FeatureBlock` adds the writes."""
+
+    def __init__(self, side: dict[str, SideTable] | None = None) -> None:
+        self._cells = Cells()
+        self._resolver = Resolver(self._cells.index, side if side is not None else {})
+
+    @property
+    def sources(self) -> list[FeatureSource]:
+        """The sources, in order; each has ``.name``, ``.array`` (ndarray) and ``.data`` (DataArray)."""
+        return list(self._cells.sources.values())
+
+    @property
+    def index(self) -> Index:
+        """The index behind `index_df`."""
+        return self._cells.index
+
+    @property
+    def resolver(self) -> Resolver:
+        """What turns filters into samples."""
+        return self._resolver
+
+    @property
+    def cells(self) -> Cells:
+        """The state behind this block, for storage."""
+        return self._cells
+
+    @property
+    def processings(self) -> tuple[str, ...]:
+        """Names of the processings, oldest first."""
+        return self._cells.index.processings
+
+    def n_samples(self) -> int:
+        """Return the number of samples, augmented ones included."""
+        return len(self._cells.index)
+
+    def _select(self, filter: Filter, only: str | None = None) -> Selection:
+        cells = self._cells
+        if not cells.sources:
+            raise ValueError("there are no features yet; add_features comes first.")
+        axes = {name: source.axis for name, source in cells.sources.items()}
+        return self._resolver.resolve(filter, axes, cells.epoch, only)
+
+    def read(
+        self,
+        selection: Selection,
+        layout: str = "2d",
+        src_concat: bool = False,
+        copy: bool | None = None,
+        out: Any = None,
+    ) -> tuple[Array, ...]:
+        """Return a selection as arrays; see `x`."""
+        kind = check_layout(layout)
+        if copy not in (None, True, False):
+            raise TypeError(f"copy is None, False or True, not {copy!r}.")
+        sources = self._cells.sources
+        if out is not None or copy is True:
+            if out is not None and copy is False:
+                raise ValueError("out= copies, so it cannot go with copy=False.")
+            return copied(sources, selection, kind, src_concat, out)
+        self._bring_together(selection)
+        views = view_of(sources, selection, kind, src_concat)
+        if isinstance(views, tuple):
+            return views
+        if copy is False:
+            raise views
+        arrays = copied(sources, selection, kind, src_concat)
+        for array in arrays:
+            array.flags.writeable = False
+        return tuple(array[...] for array in arrays)
+
+    def _bring_together(self, selection: Selection) -> None:
+        """Make one block of variants stored apart, if that alone keeps a selection from being a view."""
+        if len(selection.processings) == 1 or not isinstance(selection.rows, slice):
+            return
+        cells = self._cells
+        for name in selection.sources:
+            source = cells.sources[name]
+            if source.together(selection.processings) or not isinstance(selection.bands[name], slice):
+                continue
+            with cells.lock:
+                if source.together(selection.processings) is None and not any(b.mapped for b in source.blocks):
+                    source.consolidate([p for p in cells.index.processings if source.where(p)], cells.rows)
+
+    def physical(self, name: str) -> Array:
+        """Return all rows of a source, ``(row, processing, wavelength)``, read-only."""
+        cells = self._cells
+        source = cells.source(name)
+        names = [p for p in cells.index.processings if source.where(p)]
+        with cells.lock:
+            if source.together(names) is None:
+                source.consolidate(names, cells.rows)
+        (block,) = source.blocks
+        order = [block.processings.index(p) for p in names]
+        view = block.view[: cells.rows]
+        return view if order == list(range(len(order))) else view[:, order]
+
+    def x(
+        self,
+        filter: Filter = None,
+        layout: str = "2d",
+        src_concat: bool = False,
+        *,
+        copy: bool | None = None,
+        out: Any = None,
+    ) -> tuple[Array, ...]:
+        """Return the spectra that a filter selects, samples in ascending order of their ids.
+
+        Parameters
+        ----------
+        filter : None, dict or polars.Expr
+            ``{"partition": "train"}``; see `SpectroDataset`.
+        layout : {"2d", "2d_interlaced", "3d", "3d_transpose"}
+            ``2d``: (sample, feature), features ordered p0w0 p0w1 ... p1w0 ...; ``2d_interlaced``: w0p0 w0p1 ...;
+            ``3d``: (sample, processing, wavelength); ``3d_transpose``: (sample, wavelength, processing).
+        src_concat : bool
+            Put the sources side by side on the feature axis, in one array.
+        copy : bool, optional
+            None: a view where one exists, else a copy, read-only either way. False: a view or a `NoViewError` that
+            names the reason and the remedy. True: a private writable copy.
+        out : ndarray or sequence of ndarray, optional
+            Write the result there instead, with no temporary of its size.
+
+        Returns
+        -------
+        tuple of ndarray
+            One per selected source, or one in all with `src_concat`; processings and sources are in the order of
+            the dataset, whatever order the filter lists them in.
+
+        Raises
+        ------
+        UnknownNameError
+            If the filter names a key, source or processing that does not exist.
+        NotRectangularError
+            If a selected sample lacks a selected processing in a selected source.
+        NoViewError
+            If `copy` is False and no view exists.
+        ValueError
+            If nothing matches.
+        """
+        selection = self._select(filter)
+        arrays = self.read(selection, layout, src_concat, copy, out)
+        if enabled():
+            kind = "view" if self._shares(arrays, selection) else "copy"
+            log(f"x: {len(selection.samples)} samples, {list(selection.sources)}, layout {layout}, {kind}")
+        return arrays
+
+    def _shares(self, arrays: tuple[Array, ...], selection: Selection) -> bool:
+        buffers = [b.buffer for name in selection.sources for b in self._cells.sources[name].blocks]
+        return any(np.may_share_memory(arrays[0], buffer) for buffer in buffers)
+
+    def x_of(self, samples: Array, filter: Filter, layout: str, src_concat: bool) -> tuple[Array, tuple[Array, ...]]:
+        """Return those of `samples` (ascending) that a filter selects, and their spectra as `x` returns them."""
+        cells = self._cells
+        axes = {name: source.axis for name, source in cells.sources.items()}
+        selection = self._resolver.resolve_within(samples, filter, axes)
+        return selection.samples, self.read(selection, layout, src_concat)
+
+    def get_indexed_features(
+        self,
+        filter: Filter = None,
+        layout: str = "2d",
+        src_concat: bool = False,
+        *,
+        copy: bool | None = None,
+        out: Any = None,
+    ) -> tuple[tuple[Array, ...], pl.DataFrame]:
+        """Return the spectra that a filter selects, and their index line by line.
+
+        Parameters
+        ----------
+        filter, layout, src_concat, copy, out
+            As in `x`.
+
+        Returns
+        -------
+        arrays : tuple of ndarray
+        index : polars.DataFrame
+            The columns of `index_df`, one line per sample, in the order of the arrays. ``processing`` is null if
+            several are selected, and so is ``branch`` where they differ in it.
+        """
+        selection = self._select(filter)
+        arrays = self.read(selection, layout, src_concat, copy, out)
+        if enabled():
+            log(f"get_indexed_features: {len(selection.samples)} samples, layout {layout}")
+        return arrays, selection.index(self._cells.index)
+
+    def x_exists(self, filter: Filter = None) -> bool:
+        """Tell whether a filter matches any spectrum.
+
+        Raises
+        ------
+        UnknownNameError
+            If a key of the filter names nothing: that is a mistake, not an absence.
+        """
+        cells = self._cells
+        parsed = self._resolver.parse(filter)
+        found = self._resolver.any_cell(parsed, {name: source.axis for name, source in cells.sources.items()})
+        if enabled():
+            log(f"x_exists: {found}")
+        return found
+
+    def column(self, name: str) -> pl.Series:
+        """Return a column of the index, the metadata or the targets, one value per sample, ids ascending.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none of that name.
+        """
+        index = self._cells.index
+        if name == "branch":
+            return pl.Series(name, index.first_branch(np.arange(len(index), dtype=np.uint32)))
+        if name in index.samples.columns:
+            return index.samples[name]
+        for table in self._resolver.side.values():
+            if name in table.columns:
+                return table.column(name).alias(name)
+        valid = [
+            *index.samples.columns,
+            "branch",
+            *(c for t in self._resolver.side.values() for c in t.columns),
+        ]
+        raise UnknownNameError(nearest(name, valid, "column"))
+
+    def sel(self, filter: Filter = None, source: str | int | None = None) -> xr.DataArray:
+        """Return the spectra of one source that a filter selects, labelled.
+
+        Parameters
+        ----------
+        filter : None, dict or polars.Expr
+        source : str or int, optional
+            Which one (default: the only one selected).
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims ``(row, processing, wavelength)``; read-only, and a view where one exists. Coordinates ``sample,
+            origin, partition, group, branch`` mirror the index and cannot be written either.
+
+        Raises
+        ------
+        ValueError
+            If several sources are selected and none is named.
+        """
+        only = None if source is None else self._cells.source(source).name
+        selection = self._select(filter, only)
+        if len(selection.sources) != 1:
+            raise ValueError(
+                f"sel returns one source, {list(selection.sources)} are selected; name one with source=..., or take "
+                "ds.tree for all."
+            )
+        (array,) = self._labelled(selection).values()
+        if enabled():
+            log(f"sel: {dict(array.sizes)}, source {array.name!r}")
+        return array
+
+    def _labelled(self, selection: Selection) -> dict[str, xr.DataArray]:
+        cells = self._cells
+        arrays = self.read(selection, "3d")
+        return {
+            name: labelled(array, selection, cells.index, name, cells.sources[name].axis, selection.bands[name])
+            for name, array in zip(selection.sources, arrays, strict=True)
+        }
+
+    @property
+    def tree(self) -> xr.DataTree:
+        """All samples as an `xarray.DataTree`: one child per source, its variable named ``spectra``."""
+        tree = tree_of(self._labelled(self._select(None)))
+        if enabled():
+            log(f"tree: {len(self._cells.sources)} sources")
+        return tree
