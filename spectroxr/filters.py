@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ import polars as pl
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.schema import INDEX_SCHEMA, Filter
 
-__all__ = ["Parsed", "Where", "condition", "filter_key", "mask_of", "parse_filter"]
+__all__ = ["ALL", "Parsed", "condition", "filter_key", "mask_of", "parse_filter"]
 
-#: Tells which of the side tables hold a column: a list of their names.
-Where = Callable[[str], list[str]]
+
+#: What a filter says of a key that it does not name.
+ALL: Any = object()
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,15 @@ class Parsed:
     columns : tuple of str
         Columns of metadata or targets that the conditions need.
     source : object
-        What the filter says of ``source``: a name, names, an expression, or None for all.
+        What the filter says of ``source``: a name, names, an expression, None (no source is null), or `ALL`.
     wavelength : object
-        What it says of ``wavelength``, or None for all.
+        What it says of ``wavelength``, likewise.
     """
 
     conditions: tuple[pl.Expr, ...] = ()
     columns: tuple[str, ...] = ()
-    source: Any = None
-    wavelength: Any = None
+    source: Any = ALL
+    wavelength: Any = ALL
 
 
 def filter_key(filter: Filter) -> Hashable:
@@ -68,7 +69,7 @@ def _value_key(value: Any) -> Hashable:
     if isinstance(value, pl.Expr):
         return ("expr", value.meta.serialize())
     if isinstance(value, pl.Series):
-        value = value.to_numpy()
+        return (str(value.dtype), tuple(value.to_list()))
     if isinstance(value, np.ndarray) and value.dtype != object:
         return (value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, range):
@@ -80,14 +81,14 @@ def _value_key(value: Any) -> Hashable:
     return (type(value), value)
 
 
-def parse_filter(filter: Filter, side_columns: Mapping[str, Sequence[str]]) -> Parsed:
+def parse_filter(filter: Filter, side_columns: Mapping[str, Mapping[str, Any]]) -> Parsed:
     """Take a filter apart.
 
     Parameters
     ----------
     filter : None, dict or polars.Expr
-    side_columns : mapping of str to sequence of str
-        Columns that each side table (metadata, targets) holds.
+    side_columns : mapping of str to mapping of str to dtype
+        Columns that each side table (metadata, targets) holds, with their dtypes.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def parse_filter(filter: Filter, side_columns: Mapping[str, Sequence[str]]) -> P
         filter_key(filter)
     conditions: list[pl.Expr] = []
     columns: list[str] = []
-    source = wavelength = None
+    source = wavelength = ALL
     for key, value in filter.items():
         _locate(key, side_columns)
         if key == "source":
@@ -115,13 +116,14 @@ def parse_filter(filter: Filter, side_columns: Mapping[str, Sequence[str]]) -> P
         if key == "wavelength":
             wavelength = value
             continue
-        if key not in INDEX_SCHEMA:
+        home = next((held for held in side_columns.values() if key in held), None)
+        if home is not None:
             columns.append(key)
-        conditions.append(condition(key, value))
+        conditions.append(condition(key, value, home[key] if home else INDEX_SCHEMA[key]))
     return Parsed(tuple(conditions), tuple(columns), source, wavelength)
 
 
-def _locate(key: Any, side_columns: Mapping[str, Sequence[str]]) -> None:
+def _locate(key: Any, side_columns: Mapping[str, Mapping[str, Any]]) -> None:
     homes = [name for name, held in side_columns.items() if key in held]
     own = key in INDEX_SCHEMA or key in ("source", "wavelength")
     if not own and not homes:
@@ -132,7 +134,7 @@ def _locate(key: Any, side_columns: Mapping[str, Sequence[str]]) -> None:
         raise ValueError(f"filter key {key!r} is ambiguous: it is a column of {both}. Rename one of them.")
 
 
-def _parse_expression(expr: pl.Expr, side_columns: Mapping[str, Sequence[str]]) -> Parsed:
+def _parse_expression(expr: pl.Expr, side_columns: Mapping[str, Mapping[str, Any]]) -> Parsed:
     roots = list(dict.fromkeys(expr.meta.root_names()))
     for name in roots:
         _locate(name, side_columns)
@@ -150,8 +152,8 @@ def _parse_expression(expr: pl.Expr, side_columns: Mapping[str, Sequence[str]]) 
     return Parsed((expr,), tuple(name for name in roots if name not in INDEX_SCHEMA))
 
 
-def condition(key: str, value: Any) -> pl.Expr:
-    """Return the expression for one entry of a filter dict.
+def condition(key: str, value: Any, kind: Any) -> pl.Expr:
+    """Return the expression for one entry of a filter dict, on a column of dtype `kind`.
 
     Raises
     ------
@@ -176,6 +178,7 @@ def condition(key: str, value: Any) -> pl.Expr:
         value, Sequence | set | frozenset | range | np.ndarray | pl.Series
     ):
         plain = _plain(value)
+        _no_bool(key, plain, kind)
         return column.is_nan() if isinstance(plain, float) and plain != plain else column == plain
     if isinstance(value, pl.Series):
         listed = value
@@ -188,8 +191,26 @@ def condition(key: str, value: Any) -> pl.Expr:
             listed = pl.Series([_plain(item) for item in value], strict=True)
         except (TypeError, pl.exceptions.PolarsError):
             raise TypeError(f"the values for {key!r} are of several types: {value!r}.") from None
-    some = column.is_in(pl.lit(listed.drop_nulls()).implode()) if listed.len() else pl.lit(False)
+    if listed.dtype == pl.Boolean:
+        _no_bool(key, True, kind)
+    known = _fitted(listed.drop_nulls(), kind)
+    some = column.is_in(pl.lit(known).implode()) if known.len() else pl.lit(False)
     return some | column.is_null() if listed.null_count() else some
+
+
+def _fitted(listed: pl.Series, kind: Any) -> pl.Series:
+    """Return numbers in the dtype of the column they are compared with, those that it cannot hold left out."""
+    if not listed.dtype.is_numeric() or not kind.is_numeric():
+        return listed
+    if listed.dtype.is_float() and kind.is_integer():
+        listed = listed.filter(listed == listed.floor())
+    return listed.cast(kind, strict=False).drop_nulls()
+
+
+def _no_bool(key: str, value: Any, kind: Any) -> None:
+    """Raise where a truth value would be read as the number 0 or 1."""
+    if isinstance(value, bool) and kind != pl.Boolean:
+        raise TypeError(f"the filter compares {key!r}, which is {kind}, with {value!r}.")
 
 
 def _plain(value: Any) -> Any:

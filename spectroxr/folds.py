@@ -219,8 +219,7 @@ class FoldsManager:
 
         def parts() -> Iterator[tuple[tuple[Array, ...], Array, tuple[Array, ...], Array]]:
             for train, val in self.sides(augmented):
-                fitting, x_train = features.x_of(train, filter, layout, src_concat)
-                held_out, x_val = features.x_of(val, filter, layout, src_concat)
+                (fitting, x_train), (held_out, x_val) = features.x_of((train, val), filter, layout, src_concat)
                 yield (
                     x_train,
                     targets.values(fitting, version, target),

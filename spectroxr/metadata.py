@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -54,6 +55,11 @@ class MetadataBlock:
     def columns(self) -> list[str]:
         """Names of the attributes."""
         return [name for name in self._table.columns if name != "sample"]
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Dtypes of the attributes."""
+        return {name: kind for name, kind in self._table.schema.items() if name != "sample"}
 
     def add_meta(self, meta_df: pl.DataFrame) -> None:
         """Add attributes, or change them.

@@ -35,6 +35,9 @@ SCHEMA: dict[str, Any] = {
     "inverse": pl.Boolean,
 }
 
+#: Numbers, and class labels given as text.
+OUTPUTS = ("preds", "labels")
+
 FIXED = ("model", "fold", "repeat", "partition", "processing", "seed")
 
 
@@ -52,7 +55,7 @@ class PredictionBlock:
 
         ``sample, model, fold, repeat, partition, processing, seed, metadata, inverse, preds``; ``metadata`` is JSON of
         whatever else was given; ``preds`` is a number per sample, or a vector for several outputs (of fixed size if
-        all predictions have the same).
+        all predictions have the same). Class labels given as text are in a column ``labels`` instead.
         """
         return self._joined().clone()
 
@@ -63,15 +66,7 @@ class PredictionBlock:
         if not self._parts:
             return pl.DataFrame(schema={**SCHEMA, "preds": pl.Float64})
         if len(self._parts) > 1:
-            kinds = {part.schema["preds"] for part in self._parts}
-            parts = self._parts
-            if len(kinds) > 1:
-                parts = [part.with_columns(_as_list(part["preds"])) for part in parts]
-                inner = {part.schema["preds"] for part in parts}
-                if len(inner) > 1:
-                    kind = pl.List(_supertype([part["preds"].list.explode().dtype for part in parts]))
-                    parts = [part.with_columns(pl.col("preds").cast(kind)) for part in parts]
-            self._parts = [pl.concat(parts, rechunk=False)]
+            self._parts = [_stacked_parts(self._parts)]
         table = self._parts[0]
         if table["sample"].n_chunks() > 64:
             table = table.rechunk()
@@ -107,9 +102,16 @@ class PredictionBlock:
         fields = {key: _field(key, meta.get(key)) for key in FIXED}
         extra = {str(key): value for key, value in meta.items() if key not in FIXED and key != "sample"}
         part = self._part(ids, fields, _json(extra), False, array)
-        self._parts = [*self._parts, part] if len(self._parts) < 4096 else [self._joined(), part]
+        self._append(part)
         if enabled():
             log(f"add_prediction: {len(ids)} samples, model {fields['model']!r}")
+
+    def _append(self, part: pl.DataFrame) -> None:
+        same = not self._parts or self._parts[-1].schema == part.schema
+        if same and len(self._parts) < 4096:
+            self._parts.append(part)
+        else:
+            self._parts = [_stacked_parts([*self._parts, part])]
 
     def _samples(self, count: int, given: Any, filter: Filter) -> Array:
         index = self._index
@@ -137,7 +139,7 @@ class PredictionBlock:
         self, ids: Array, fields: Mapping[str, Any], extra: str | None, inverse: bool, values: Array
     ) -> pl.DataFrame:
         matrix = values[:, None] if values.ndim == 1 else values
-        preds = column_of("preds", matrix, False)
+        preds = _outputs(matrix)
         return pl.DataFrame({"sample": pl.Series(ids, dtype=pl.UInt32)}).with_columns(
             *[pl.lit(fields[key], dtype=SCHEMA[key]).alias(key) for key in FIXED],
             pl.lit(extra, dtype=pl.String).alias("metadata"),
@@ -148,7 +150,7 @@ class PredictionBlock:
     def select(self, filter: Filter = None, processed: bool = True) -> pl.DataFrame:
         """Return the lines of the table that a filter selects; see `prediction`."""
         table = self._joined()
-        names, conditions = _split_filter(filter, table.columns)
+        names, conditions = _split_filter(filter, table.schema)
         for key in names if isinstance(names, dict) else ():
             if key not in self.resolver.filter_keys():
                 raise UnknownNameError(nearest(key, [*table.columns, *self.resolver.filter_keys()], "filter key"))
@@ -202,7 +204,11 @@ class PredictionBlock:
         if not table.height:
             more = "" if processed else " in the units of the targets; inverse_transform_prediction stores such"
             raise ValueError(f"no prediction matches the filter {filter!s}{more}.")
-        return stacked([table["preds"]], np.arange(table.height, dtype=np.uint32), flat=False)
+        filled = [name for name in OUTPUTS if name in table.columns and table[name].null_count() < table.height]
+        if len(filled) > 1:
+            raise ValueError("the predictions selected are numbers and text; name a model or fold in the filter.")
+        (name,) = filled or ["preds"]
+        return stacked([table[name]], np.arange(table.height, dtype=np.uint32), flat=False)
 
     def inverse_transform_prediction(
         self,
@@ -247,12 +253,12 @@ class PredictionBlock:
                 raise ValueError(f"a transformer made {len(values)} lines of {table.height}.")
         values = values[:, None] if values.ndim == 1 else values
         if store is not None:
-            part = table.drop("preds").with_columns(
+            part = table.drop(OUTPUTS, strict=False).with_columns(
                 pl.lit(store).alias("processing"),
                 pl.lit(True).alias("inverse"),
-                column_of("preds", values, False),
+                _outputs(values),
             )
-            self._parts = [*self._parts, part]
+            self._append(part)
         if enabled():
             log(f"inverse_transform_prediction: {table.height} lines, {len(steps)} steps")
         sealed = values.dtype.kind in "fiub"
@@ -263,18 +269,18 @@ class PredictionBlock:
         self._parts = [table] if table.height else []
 
 
-def _split_filter(filter: Filter, columns: Sequence[str]) -> tuple[Filter, list[pl.Expr]]:
+def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:
     """Part a filter into what it says of samples and what it says of lines of the predictions."""
     if filter is None:
         return None, []
     if isinstance(filter, pl.Expr):
-        if set(filter.meta.root_names()) <= set(columns):
+        if set(filter.meta.root_names()) <= set(schema):
             return None, [filter]
         return filter, []
     if not isinstance(filter, dict):
         raise TypeError(f"a filter is None, a dict or a Polars expression, not {type(filter).__name__}.")
-    mine = [condition(key, value) for key, value in filter.items() if key in columns]
-    rest = {key: value for key, value in filter.items() if key not in columns}
+    mine = [condition(key, value, schema[key]) for key, value in filter.items() if key in schema]
+    rest = {key: value for key, value in filter.items() if key not in schema}
     return (rest or None), mine
 
 
@@ -325,9 +331,42 @@ def _as_list(column: pl.Series) -> pl.Series:
     return column.reshape((len(column), 1)).arr.to_list()
 
 
-def _supertype(kinds: Sequence[Any]) -> Any:
-    joined = pl.concat([pl.Series("k", [], dtype=kind).to_frame() for kind in kinds], how="vertical_relaxed")
-    return joined.schema["k"]
+def _outputs(values: Array) -> pl.Series:
+    """Return model outputs as the column ``preds``, or ``labels`` if they are text."""
+    column = column_of("preds", values, False)
+    inner = column.dtype.inner if isinstance(column.dtype, pl.Array) else column.dtype
+    return column.alias("labels") if inner == pl.String else column
+
+
+def _stacked_parts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return tables below each other, their outputs in one dtype that keeps every value.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+    """
+    for name in OUTPUTS:
+        kinds = {part.schema[name] for part in parts if name in part.columns}
+        if len(kinds) > 1:
+            parts = [part.with_columns(_as_list(part[name])) if name in part.columns else part for part in parts]
+            inner = {part[name].list.explode().dtype for part in parts if name in part.columns}
+            if len(inner) > 1:
+                parts = [_recast(part, name, inner) if name in part.columns else part for part in parts]
+    return pl.concat(parts, how="diagonal", rechunk=False)
+
+
+def _recast(part: pl.DataFrame, name: str, kinds: set[Any]) -> pl.DataFrame:
+    empty = [pl.DataFrame({"k": pl.Series([], dtype=kind)}) for kind in kinds]
+    kind = pl.concat(empty, how="vertical_relaxed").schema["k"]
+    cast = part[name].cast(pl.List(kind))
+    if part[name].dtype != cast.dtype:
+        before = part[name].list.explode()
+        if before.dtype.is_integer() and kind.is_float() and (before.abs() > 2**53).any():
+            raise TypeError(
+                f"predictions of {before.dtype} and of {kind} cannot be kept together without losing digits."
+            )
+    return part.with_columns(cast)
 
 
 def _steps(transformers: Any) -> list[Callable[[Array], Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from spectroxr.axis import Axis
 from spectroxr.cells import Cells
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
@@ -28,7 +30,7 @@ class FeatureReader:
 
     def __init__(self, side: dict[str, SideTable] | None = None) -> None:
         self._cells = Cells()
-        self._resolver = Resolver(self._cells.index, side if side is not None else {})
+        self._resolver = Resolver(self._cells.index, side if side is not None else {}, self._axes)
 
     @property
     def sources(self) -> list[FeatureSource]:
@@ -63,8 +65,10 @@ class FeatureReader:
         cells = self._cells
         if not cells.sources:
             raise ValueError("there are no features yet; add_features comes first.")
-        axes = {name: source.axis for name, source in cells.sources.items()}
-        return self._resolver.resolve(filter, axes, cells.epoch, only)
+        return self._resolver.resolve(filter, cells.epoch, only)
+
+    def _axes(self) -> dict[str, Axis]:
+        return {name: source.axis for name, source in self._cells.sources.items()}
 
     def read(
         self,
@@ -115,7 +119,10 @@ class FeatureReader:
         with cells.lock:
             if source.together(names) is None:
                 source.consolidate(names, cells.rows)
-        (block,) = source.blocks
+            for processing in names:
+                source.reserve(processing, cells.rows, cells.rows, writing=False)
+        block = source.together(names)
+        assert block is not None
         order = [block.processings.index(p) for p in names]
         view = block.view[: cells.rows]
         return view if order == list(range(len(order))) else view[:, order]
@@ -174,12 +181,25 @@ class FeatureReader:
         buffers = [b.buffer for name in selection.sources for b in self._cells.sources[name].blocks]
         return any(np.may_share_memory(arrays[0], buffer) for buffer in buffers)
 
-    def x_of(self, samples: Array, filter: Filter, layout: str, src_concat: bool) -> tuple[Array, tuple[Array, ...]]:
-        """Return those of `samples` (ascending) that a filter selects, and their spectra as `x` returns them."""
-        cells = self._cells
-        axes = {name: source.axis for name, source in cells.sources.items()}
-        selection = self._resolver.resolve_within(samples, filter, axes)
-        return selection.samples, self.read(selection, layout, src_concat)
+    def x_of(
+        self, sides: Sequence[Array], filter: Filter, layout: str, src_concat: bool
+    ) -> list[tuple[Array, tuple[Array, ...]]]:
+        """Return of each set of samples (ascending) those a filter selects, and their spectra as `x` returns them.
+
+        The sets together must be rectangular, so that they have the same columns.
+        """
+        everyone = sides[0]
+        for samples in sides[1:]:
+            everyone = np.union1d(everyone, samples)
+        whole = self._resolver.resolve_within(everyone, filter)
+        found = []
+        for samples in sides:
+            some = np.intersect1d(whole.samples, samples, assume_unique=True)
+            if not len(some):
+                raise ValueError(f"the filter {filter!s} leaves no sample of one side of a fold.")
+            part = self._resolver.select(some, whole.processings, whole.sources, whole.bands)
+            found.append((part.samples, self.read(part, layout, src_concat)))
+        return found
 
     def get_indexed_features(
         self,
@@ -218,9 +238,7 @@ class FeatureReader:
         UnknownNameError
             If a key of the filter names nothing: that is a mistake, not an absence.
         """
-        cells = self._cells
-        parsed = self._resolver.parse(filter)
-        found = self._resolver.any_cell(parsed, {name: source.axis for name, source in cells.sources.items()})
+        found = self._resolver.any_cell(filter)
         if enabled():
             log(f"x_exists: {found}")
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import polars as pl
 
 from spectroxr.axis import Axis
 from spectroxr.errors import NotRectangularError, UnknownNameError, nearest
-from spectroxr.filters import Parsed, filter_key, mask_of, parse_filter
+from spectroxr.filters import ALL, Parsed, filter_key, mask_of, parse_filter
 from spectroxr.gather import Picks, picks_len, run_of
 from spectroxr.index import Index
 from spectroxr.schema import INDEX_SCHEMA, Array, Filter
@@ -28,6 +28,10 @@ class SideTable(Protocol):
     @property
     def columns(self) -> Sequence[str]:
         """Names of the columns."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """Dtypes of the columns."""
 
     def column(self, name: str) -> pl.Series:
         """One value per sample, ids ascending, inherited from origins where missing."""
@@ -87,12 +91,15 @@ class Resolver:
     ----------
     index : Index
     side : dict of str to SideTable
+    axes : callable
+        Returns the axes of the sources by name.
     """
 
     KEPT = 128
 
-    def __init__(self, index: Index, side: dict[str, SideTable]) -> None:
+    def __init__(self, index: Index, side: dict[str, SideTable], axes: Callable[[], Mapping[str, Axis]]) -> None:
         self.index = index
+        self.axes = axes
         self.side = side
         self._kept: OrderedDict[Hashable, tuple[Hashable, Any]] = OrderedDict()
 
@@ -151,7 +158,7 @@ class Resolver:
 
     def parse(self, filter: Filter) -> Parsed:
         """Take a filter apart, knowing the columns of metadata and targets."""
-        return parse_filter(filter, {name: table.columns for name, table in self.side.items()})
+        return parse_filter(filter, {name: table.schema for name, table in self.side.items()})
 
     def filter_keys(self) -> list[str]:
         """Return what a filter dict may be keyed by."""
@@ -183,9 +190,10 @@ class Resolver:
         if kept is not None and kept[0] == stamp:
             found = kept[1]
         else:
-            lines = self.lines(self.parse(filter))
+            parsed = self.parse(filter)
+            lines = self.lines(parsed)
             self.check_processings(filter)
-            if not lines:
+            if not lines or not self.pick(parsed)[0]:
                 raise nothing(filter)
             found = lines[0][1]
             for _, more in lines[1:]:
@@ -195,13 +203,30 @@ class Resolver:
         assert isinstance(found, np.ndarray)
         return found
 
-    def any_cell(self, parsed: Parsed, axes: Mapping[str, Axis]) -> bool:
+    def pick(self, parsed: Parsed, only: str | None = None) -> tuple[tuple[str, ...], dict[str, Picks]]:
+        """Return the sources a filter asks for, those without a wanted wavelength left out, and their bands.
+
+        Without any source yet, a filter that names none is let through.
+
+        Raises
+        ------
+        UnknownNameError
+            If it names a source or a single wavelength that does not exist.
+        """
+        axes = self.axes()
+        sources = pick_sources(parsed.source, list(axes))
+        if only is not None:
+            sources = tuple(name for name in sources if name == only)
+        bands = {name: pick_bands(parsed.wavelength, axes[name], name) for name in sources}
+        if parsed.wavelength is not ALL:
+            sources = tuple(name for name in sources if picks_len(bands[name], len(axes[name])))
+        return sources, bands
+
+    def any_cell(self, filter: Filter) -> bool:
         """Tell whether a filter matches a cell of any source; an unknown value is no match."""
+        parsed = self.parse(filter)
         try:
-            sources = pick_sources(parsed.source, list(axes))
-            if parsed.wavelength is not None:
-                picked = {s: pick_bands(parsed.wavelength, axes[s], s) for s in sources}
-                sources = tuple(s for s in sources if picks_len(picked[s], len(axes[s])))
+            sources, _ = self.pick(parsed)
         except UnknownNameError:
             return False
         return any(
@@ -210,14 +235,12 @@ class Resolver:
             for source in sources
         )
 
-    def resolve(self, filter: Filter, axes: Mapping[str, Axis], stamp: Hashable, only: str | None = None) -> Selection:
+    def resolve(self, filter: Filter, stamp: Hashable, only: str | None = None) -> Selection:
         """Return the rectangular selection of a filter.
 
         Parameters
         ----------
         filter : None, dict or polars.Expr
-        axes : mapping of str to Axis
-            The sources.
         stamp : hashable
             Changes whenever sources or axes do.
         only : str, optional
@@ -237,22 +260,17 @@ class Resolver:
             selection = kept[1]
             assert isinstance(selection, Selection)
             return selection
-        selection = self._resolved(filter, axes, only, None)
+        selection = self._resolved(filter, only, None)
         self._remember(key, full, selection)
         return selection
 
-    def resolve_within(self, samples: Array, filter: Filter, axes: Mapping[str, Axis]) -> Selection:
+    def resolve_within(self, samples: Array, filter: Filter) -> Selection:
         """Return the selection of a filter among `samples` (ascending); not kept."""
-        return self._resolved(filter, axes, None, samples)
+        return self._resolved(filter, None, samples)
 
-    def _resolved(self, filter: Filter, axes: Mapping[str, Axis], only: str | None, within: Array | None) -> Selection:
+    def _resolved(self, filter: Filter, only: str | None, within: Array | None) -> Selection:
         parsed = self.parse(filter)
-        sources = pick_sources(parsed.source, list(axes))
-        if only is not None:
-            sources = tuple(name for name in sources if name == only)
-        bands = {name: pick_bands(parsed.wavelength, axes[name], name) for name in sources}
-        if parsed.wavelength is not None:
-            sources = tuple(name for name in sources if picks_len(bands[name], len(axes[name])))
+        sources, bands = self.pick(parsed, only)
         lines = self.lines(parsed)
         self.check_processings(filter)
         if within is not None:
@@ -377,8 +395,10 @@ def pick_sources(wanted: Any, names: list[str]) -> tuple[str, ...]:
     TypeError
         If `wanted` is of no known kind.
     """
-    if wanted is None:
+    if wanted is ALL:
         return tuple(names)
+    if wanted is None:
+        return ()
     if isinstance(wanted, pl.Expr):
         mask = mask_of(pl.DataFrame({"source": names}, schema={"source": pl.String}), [wanted])
         return tuple(name for name, hit in zip(names, mask, strict=True) if hit)
@@ -398,4 +418,4 @@ def pick_sources(wanted: Any, names: list[str]) -> tuple[str, ...]:
 
 def pick_bands(wanted: Any, axis: Axis, source: str) -> Picks:
     """Return the positions on an axis that a filter asks for."""
-    return slice(0, len(axis), 1) if wanted is None else axis.select(wanted, source)
+    return slice(0, len(axis), 1) if wanted is ALL else axis.select(wanted, source)

@@ -128,10 +128,11 @@ class FeatureSource:
                 return block
         return None
 
-    def reserve(self, processing: str, rows: int, used: int) -> None:
+    def reserve(self, processing: str, rows: int, used: int, *, writing: bool = True) -> None:
         """Make room for `rows` rows of a processing, of which the first `used` are in use.
 
-        A buffer that is too small, or is a map of a file, is replaced by one of at least twice its rows.
+        A buffer that is too small, or is a map of a file and to be written, is replaced by one in memory; one that
+        is too small by one of at least twice its rows.
         """
         place = self.where(processing)
         if place is None:
@@ -139,7 +140,7 @@ class FeatureSource:
             self.blocks = [*self.blocks, fresh]
             return
         block = place[0]
-        if rows <= block.capacity and not block.mapped:
+        if rows <= block.capacity and not (writing and block.mapped):
             return
         capacity = block.capacity if rows <= block.capacity else max(rows, 2 * block.capacity)
         buffer = allocate(capacity, len(block.processings), len(self.axis), self.dtype, block.interlaced)

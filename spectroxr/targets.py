@@ -47,6 +47,11 @@ class TargetBlock:
         return [name for name in self._raw.columns if name != "sample"] if self._versions else []
 
     @property
+    def schema(self) -> dict[str, Any]:
+        """Dtypes of the targets as filters see them, in version ``"raw"``."""
+        return {name: self._raw.schema[name] for name in self.columns}
+
+    @property
     def _raw(self) -> pl.DataFrame:
         return self._versions.get("raw", next(iter(self._versions.values())))
 
@@ -92,15 +97,26 @@ class TargetBlock:
             there, or a name is taken by the index. The dataset is then as it was.
         """
         if isinstance(y_df, pl.DataFrame) and "processing" in y_df.columns:
-            versions = y_df["processing"].unique(maintain_order=True).to_list()
-            parts = {v: y_df.filter(pl.col("processing").eq_missing(v)).drop("processing") for v in versions}
+            named = y_df["processing"].unique(maintain_order=True).to_list()
+            parts = {v: y_df.filter(pl.col("processing").eq_missing(v)).drop("processing") for v in named}
         else:
             parts = {"raw": y_df}
         merged = {}
         for name, part in parts.items():
             check_name(name, "processing")
             merged[name] = self._extended(name, check_samples(part, self._index, "targets"))
-        self._versions = {**self._versions, **merged}
+        versions = {name: frame for name, frame in self._versions.items() if name not in merged} | merged
+        if "raw" in versions:
+            versions = {"raw": versions.pop("raw"), **versions}
+        base = next(iter(versions.values()))
+        for name, frame in versions.items():
+            strange = [column for column in frame.columns if column not in base.columns]
+            if strange:
+                raise ValueError(
+                    f"version {name!r} has the target {strange[0]!r}, which {next(iter(versions))!r} has not; add it "
+                    "there first."
+                )
+        self._versions = versions
         self.version += 1
         if enabled():
             log(f"add_targets: {sum(p.height for p in parts.values())} lines, versions {list(parts)}")

@@ -113,3 +113,19 @@ def test_many_models_stay_fast_to_append(ds):
         ds.add_prediction(np.full(4, float(k)), {"model": f"m{k}"})
     assert ds.prediction({"model": "m250"}).ravel().tolist() == [250.0] * 4
     assert len(ds.predictions) == 1200
+
+
+def test_numbers_and_labels_are_kept_apart(ds):
+    ds.add_prediction([0.5, 1.5], {"model": "pls", "sample": [0, 1]})
+    ds.add_prediction(np.array(["a", "b"]), {"model": "plsda", "sample": [0, 1]})
+    assert ds.prediction({"model": "pls"}).tolist() == [[0.5], [1.5]]
+    assert ds.prediction({"model": "plsda"}).tolist() == [["a"], ["b"]]
+    with pytest.raises(ValueError, match="numbers and text"):
+        ds.prediction()
+
+
+def test_no_digit_is_lost_between_models(ds):
+    ds.add_prediction(np.array([2**53 + 1, 1]), {"model": "counts", "sample": [0, 1]})
+    with pytest.raises(TypeError, match="losing digits"):
+        ds.add_prediction([0.5], {"model": "pls", "sample": [0]})
+    assert ds.prediction().ravel().tolist() == [2**53 + 1, 1]
