@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _worded(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"cannot write {os.fspath(error.filename)}: {error.strerror}. Choose another folder with --out."
+        return f"cannot use {os.fspath(error.filename)}: {error.strerror}. Choose another folder with --out."
     return str(error)
 
 

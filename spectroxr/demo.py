@@ -56,7 +56,7 @@ class Outcome:
         RMSECV over all out-of-fold predictions, g/L.
     process : polars.DataFrame
         One line per HPLC sample of the process: ``sample``, ``time``, ``hplc_time``, ``glucose``, ``predicted``,
-        ``error``; hours and g/L.
+        ``error``, in hours and g/L, and ``flat``: whether the spectrum has one value at every wavenumber.
     seconds : float
     """
 
@@ -243,15 +243,16 @@ def predict_process(ds: SpectroDataset) -> pl.DataFrame:
 
 
 def compared(ds: SpectroDataset) -> pl.DataFrame:
-    """Return the process spectra that have an HPLC value: times, measured and predicted glucose, error."""
+    """Return the process spectra that have an HPLC value: times, measured and predicted glucose, error, ``flat``."""
     measured = {"partition": "process", "glucose": pl.col("glucose").is_not_null()}
+    (spectra,) = ds.x({**measured, "source": "mir"})
     lines = ds.predictions.table.filter(pl.col("partition") == "process").select("sample", predicted="preds")
     return (
         ds.meta(measured)
         .select("sample", "time", "hplc_time")
         .with_columns(glucose=pl.Series(ds.y(measured, target="glucose")))
         .join(lines, on="sample", how="left", maintain_order="left")
-        .with_columns(error=pl.col("predicted") - pl.col("glucose"))
+        .with_columns(error=pl.col("predicted") - pl.col("glucose"), flat=pl.Series(np.ptp(spectra, axis=1) == 0))
     )
 
 
@@ -378,7 +379,6 @@ def _check_equal(one: SpectroDataset, other: SpectroDataset) -> None:
 
 def _report(outcome: Outcome, again: SpectroDataset) -> None:
     table = outcome.process
-    errors = table["error"].to_numpy()
     gap = float(np.abs(table["time"].to_numpy() - table["hplc_time"].to_numpy()).max()) * 60
     worst = table.sort(pl.col("error").abs(), descending=True).head(2)
     print("\nThe dataset\n-----------")
@@ -396,16 +396,20 @@ def _report(outcome: Outcome, again: SpectroDataset) -> None:
     print(f"    published  {PUBLISHED:.5f} g/L   ({PUBLISHED_IN})")
     print(f"    RMSECV     {outcome.cv_rmse:.5f} g/L   (over all out-of-fold predictions)")
     print(
-        f"Process, {len(errors)} HPLC samples, each compared with the one spectrum nearest in time (at most "
+        f"Process, {table.height} HPLC samples, each compared with the one spectrum nearest in time (at most "
         f"{gap:.1f} min away):"
     )
-    print(f"    mean absolute error {np.abs(errors).mean():.2f} g/L, median {np.median(np.abs(errors)):.2f} g/L")
-    print(f"    RMSEP {np.sqrt((errors**2).mean()):.2f} g/L, bias {errors.mean():+.2f} g/L")
+    print(f"    {_errors(table)}")
     for line in worst.iter_rows(named=True):
         print(
             f"    largest: {line['error']:+.1f} g/L at {line['hplc_time']:.2f} h "
             f"(predicted {line['predicted']:.1f}, HPLC {line['glucose']:.1f})"
         )
+    sound = table.filter(~pl.col("flat"))
+    if sound.height < table.height:
+        flat = table.height - sound.height
+        print(f"    flat, one value at every wavenumber, and so no measurement: {flat} of these spectra; without:")
+        print(f"    {_errors(sound)}")
     print("    The published figure says nothing of these: it is of the training spectra alone.")
     print("\nWhere everything is\n-------------------")
     features = next(outcome.store.glob("*/features.zarr"))
@@ -417,3 +421,12 @@ def _report(outcome: Outcome, again: SpectroDataset) -> None:
         print(f"Figure   {path}")
     print(f"Done in {outcome.seconds:.1f} s.")
     sys.stdout.flush()
+
+
+def _errors(table: pl.DataFrame) -> str:
+    errors = table["error"].to_numpy()
+    size = np.abs(errors)
+    return (
+        f"mean absolute error {size.mean():.2f} g/L, median {np.median(size):.2f}, "
+        f"RMSEP {np.sqrt((errors**2).mean()):.2f}, bias {errors.mean():+.2f}"
+    )

@@ -137,7 +137,9 @@ class FoldsManager:
     def _descendants(self, samples: Array) -> Array:
         """Return every sample derived, in any number of steps, from `samples`."""
         origins = self._features.index.origins
-        ids = np.arange(len(origins))
+        ids = np.arange(len(origins), dtype=np.uint32)
+        if np.array_equal(origins, ids):
+            return samples[:0]
         family = np.zeros(len(origins), dtype=bool)
         family[samples] = True
         derived = origins != ids
@@ -158,7 +160,8 @@ class FoldsManager:
             Let the samples derived from training samples train too.
         """
         for train, val in self._folds:
-            yield (np.union1d(train, self._descendants(train)) if augmented else train), val
+            children = self._descendants(train) if augmented else train[:0]
+            yield (np.union1d(train, children) if len(children) else train), val
 
     def fold_generator(self, *, augmented: bool = True) -> Iterator[dict[str, list[int]]]:
         """Return an iterator over the folds as ``{"train": [sample ids], "val": [sample ids]}``.

@@ -76,8 +76,10 @@ def copy_cells(source: Array, rows: Picks, position: int, bands: Picks, out: Arr
             out[start:stop] = plane[rows[start:stop]]
         return
     for start, stop in _blocks(out):
-        some = plane[rows][start:stop] if isinstance(rows, slice) else plane[rows[start:stop]]
-        out[start:stop] = some[:, bands]
+        if isinstance(rows, slice):
+            out[start:stop] = plane[rows][start:stop, bands]
+        else:
+            out[start:stop] = plane[rows[start:stop, None], bands]
 
 
 def copy_all(source: Array, rows: Picks, positions: Sequence[int], bands: Picks, out: Array) -> None:

@@ -24,8 +24,8 @@ DIMS = ("row", "processing", "wavelength")
 
 
 def _text(values: Sequence[str]) -> Array:
-    """Return text as a read-only array of objects."""
-    return readonly(np.array(values, dtype=object))
+    """Return text as a read-only array of fixed width."""
+    return readonly(np.array(values, dtype=np.str_))
 
 
 def _mirror(column: pl.Series) -> Array:
@@ -61,11 +61,10 @@ def coordinates(selection: Selection, index: Index, axis: Axis) -> xr.Coordinate
     indexes = {}
     for name, values in (
         ("row", _mirror(table["row"])),
-        ("processing", _text(selection.processings)),
+        ("processing", readonly(np.array(selection.processings, dtype=object))),
         ("wavelength", axis.values),
     ):
-        kind = object if values.dtype == object else None
-        indexes[name] = xr.indexes.PandasIndex(pd.Index(values, dtype=kind, copy=False), name)
+        indexes[name] = xr.indexes.PandasIndex(pd.Index(values, dtype=values.dtype, copy=False), name)
         plain.update(indexes[name].create_variables())
     return xr.Coordinates(plain, indexes=indexes)
 
@@ -75,7 +74,8 @@ def labelled(cells: Array, selection: Selection, index: Index, name: str, axis: 
     import xarray as xr
 
     some = axis.take(bands)
-    array = xr.DataArray(cells, coords=coordinates(selection, index, some), dims=DIMS, name=name)
+    # the constructor of DataArray copies coordinates into writable memory, assign_coords does not
+    array = xr.DataArray(cells, dims=DIMS, name=name).assign_coords(coordinates(selection, index, some))
     unit = {"units": some.attrs["units"]} if "units" in some.attrs else {}
     array.coords["wavelength"].attrs.update(unit)
     array.attrs.update(some.attrs)

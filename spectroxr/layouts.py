@@ -16,7 +16,7 @@ from spectroxr.schema import Array, Layout
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["as_layout", "cells_of", "concat_shape", "layout_shape", "readonly", "side_by_side"]
+__all__ = ["as_layout", "cells_of", "concat_axis", "concat_shape", "layout_shape", "readonly", "side_by_side"]
 
 
 def readonly(array: Array) -> Array:
@@ -36,6 +36,8 @@ def readonly(array: Array) -> Array:
         return np.frombuffer(b"", dtype=array.dtype).reshape(array.shape)
     if array.dtype.kind in "mM":
         return readonly(array.view(np.int64)).view(array.dtype)
+    if array.dtype.kind == "U":
+        return readonly(array.view(np.uint32)).view(array.dtype)
     return np.asarray(memoryview(cast("Buffer", array)).toreadonly())
 
 
@@ -93,6 +95,11 @@ def layout_shape(n: int, p: int, w: int, layout: Layout) -> tuple[int, ...]:
 def concat_shape(n: int, p: int, widths: Sequence[int], layout: Layout) -> tuple[int, ...]:
     """Shape of several sources side by side on the feature axis."""
     return layout_shape(n, p, sum(widths), layout)
+
+
+def concat_axis(layout: Layout) -> int:
+    """Axis along which sources follow each other in a layout."""
+    return 2 if layout == "3d" else 1
 
 
 def cells_of(out: Array, p: int, widths: Sequence[int], layout: Layout) -> list[Array]:

@@ -26,6 +26,7 @@ __all__ = [
     "record_files",
     "replace_file",
     "seal",
+    "sync",
     "sync_tree",
     "unseal",
 ]
@@ -161,7 +162,8 @@ def record_files(root: Path, folder: Path, known: Mapping[Path, int]) -> dict[st
     return records
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the operating system put a file, or the names in a folder, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -175,8 +177,8 @@ def sync_tree(folder: Path) -> None:
         if entry.is_dir():
             sync_tree(entry)
         else:
-            _sync(entry)
-    _sync(folder)
+            sync(entry)
+    sync(folder)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -191,7 +193,7 @@ def replace_file(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def check_json(value: Any, where: str) -> None:

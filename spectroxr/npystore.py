@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import numpy as np
 import polars as pl
 
 from spectroxr.errors import StoreError
-from spectroxr.manifest import RESTORE, Files, checksum, record_files, replace_file, seal, sync_tree, unseal
+from spectroxr.manifest import RESTORE, Files, checksum, record_files, replace_file, seal, sync, sync_tree, unseal
 from spectroxr.rawshard import write_planes
 from spectroxr.schema import INDEX_SCHEMA, Array
 from spectroxr.sidetables import DOCUMENTS, TABLES, read_table, write_side
 from spectroxr.snapshot import Snapshot, SourceSnapshot
+from spectroxr.writerlock import only_writer
 
 __all__ = ["DESCRIPTION", "FIRST", "committed", "read_npy", "write_npy"]
 
@@ -52,21 +52,25 @@ def write_npy(path: Path, snapshot: Snapshot) -> None:
     Raises
     ------
     StoreError
-        If `path` has files of someone else's, which would be lost.
+        If `path` has files of someone else's, which would be lost, or another writer is at work on it.
     """
     if committed(path) != path:
         os.rename(_previous(path), path)
     _check_ours(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    folder.mkdir()
-    try:
-        _write_folder(folder, snapshot)
-        sync_tree(folder)
-        _swap(folder, path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    folder = path.with_name(f".{path.name}.new")
+    folder.mkdir(exist_ok=True)
+    with only_writer(folder):
+        try:
+            for leftover in folder.iterdir():
+                leftover.unlink()
+            _write_folder(folder, snapshot)
+            sync_tree(folder)
+            _swap(folder, path)
+            sync(path.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     shutil.rmtree(_previous(path), ignore_errors=True)
 
 

@@ -266,7 +266,7 @@ def _paint_numbers(
 def _paint_categories(ax: Axes, collection: LineCollection, colors: Array, label: str | None, key: bool) -> None:
     from matplotlib import colormaps
 
-    names = sorted({name for name in colors if name is not None})
+    names = list(dict.fromkeys(name for name in colors if name is not None))
     steps = colormaps["tab10" if len(names) <= 10 else "turbo"]
     shade = {name: steps(k) if len(names) <= 10 else steps(k / (len(names) - 1)) for k, name in enumerate(names)}
     collection.set_color([MISSING if name is None else shade[name] for name in colors])

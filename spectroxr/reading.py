@@ -10,10 +10,12 @@ import polars as pl
 
 from spectroxr.axis import Axis
 from spectroxr.cells import Cells
-from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.errors import NoViewError, UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.labels import labelled, tree_of
+from spectroxr.layouts import readonly
 from spectroxr.log import enabled, log
+from spectroxr.remedy import remedy
 from spectroxr.schema import Array, Filter, check_layout
 from spectroxr.selection import Resolver, Selection, SideTable
 from spectroxr.source import FeatureSource
@@ -88,15 +90,13 @@ class FeatureReader:
                 raise ValueError("out= copies, so it cannot go with copy=False.")
             return copied(sources, selection, kind, src_concat, out)
         self._bring_together(selection)
-        views = view_of(sources, selection, kind, src_concat)
+        views = view_of(sources, selection, kind, src_concat, explain=copy is False)
         if isinstance(views, tuple):
             return views
         if copy is False:
-            raise views
+            raise NoViewError(f"{views}. {remedy(self._cells, selection, kind, src_concat, self.column)}")
         arrays = copied(sources, selection, kind, src_concat)
-        for array in arrays:
-            array.flags.writeable = False
-        return tuple(array[...] for array in arrays)
+        return tuple(readonly(array) for array in arrays)
 
     def _bring_together(self, selection: Selection) -> None:
         """Make one block of variants stored apart, if that alone keeps a selection from being a view."""
@@ -141,7 +141,8 @@ class FeatureReader:
         Parameters
         ----------
         filter : None, dict or polars.Expr
-            ``{"partition": "train"}``; see `SpectroDataset`.
+            ``{"partition": "train"}``; see `SpectroDataset`. Where it leaves a single source and names no processing,
+            all processings that this source has are selected.
         layout : {"2d", "2d_interlaced", "3d", "3d_transpose"}
             ``2d``: (sample, feature), features ordered p0w0 p0w1 ... p1w0 ...; ``2d_interlaced``: w0p0 w0p1 ...;
             ``3d``: (sample, processing, wavelength); ``3d_transpose``: (sample, wavelength, processing).
@@ -308,8 +309,16 @@ class FeatureReader:
 
     @property
     def tree(self) -> xr.DataTree:
-        """All samples as an `xarray.DataTree`: one child per source, its variable named ``spectra``."""
-        tree = tree_of(self._labelled(self._select(None)))
+        """All samples as an `xarray.DataTree`: one child per source, its variable named ``spectra``.
+
+        Each child has the processings of its source.
+        """
+        if not self._cells.sources:
+            raise ValueError("there are no features yet; add_features comes first.")
+        arrays: dict[str, xr.DataArray] = {}
+        for name in self._cells.sources:
+            arrays |= self._labelled(self._select(None, name))
+        tree = tree_of(arrays)
         if enabled():
             log(f"tree: {len(self._cells.sources)} sources")
         return tree

@@ -16,7 +16,7 @@ from spectroxr.layouts import cells_of, concat_shape, readonly
 from spectroxr.schema import Array, Layout
 from spectroxr.source import Block, FeatureSource, allocate
 
-__all__ = ["merge", "pack", "split"]
+__all__ = ["merge", "pack", "row_order", "split"]
 
 
 def pack(cells: Cells, order: pl.DataFrame | None, layout: Layout, src_concat: bool) -> None:
@@ -36,7 +36,7 @@ def pack(cells: Cells, order: pl.DataFrame | None, layout: Layout, src_concat: b
     if src_concat and len({source.dtype for source in sources}) > 1:
         kinds = {source.name: str(source.dtype) for source in sources}
         raise ValueError(f"sources of different dtypes cannot share one buffer: {kinds}.")
-    old_rows, new_rows = _row_order(cells, order)
+    old_rows, new_rows = row_order(cells, order)
     count = len(old_rows)
     widths = [len(source.axis) for source in sources]
     p = len(names)
@@ -59,7 +59,7 @@ def pack(cells: Cells, order: pl.DataFrame | None, layout: Layout, src_concat: b
     cells.epoch += 1
 
 
-def _row_order(cells: Cells, order: pl.DataFrame | None) -> tuple[Array, Array]:
+def row_order(cells: Cells, order: pl.DataFrame | None) -> tuple[Array, Array]:
     """Return the old row of each new row, and the new row of each sample; rows nobody uses are left out."""
     index = cells.index
     if order is None or not order.width:

@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 Layout: TypeAlias = Literal["2d", "2d_interlaced", "3d", "3d_transpose"]
-LAYOUTS: tuple[str, ...] = get_args(Layout)
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 Array: TypeAlias = npt.NDArray[Any]
 Filter: TypeAlias = dict[str, Any] | pl.Expr | None
@@ -57,4 +57,4 @@ def check_layout(layout: str) -> Layout:
         from spectroxr.errors import nearest
 
         raise ValueError(nearest(layout, LAYOUTS, "layout"))
-    return layout  # type: ignore[return-value]
+    return layout

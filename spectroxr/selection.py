@@ -52,6 +52,8 @@ class Selection:
         In the order of the dataset.
     bands : dict of str to slice or ndarray
         Wavelengths of each source.
+    columns : tuple of str
+        Columns by which the filter chose the samples, those that belong to the sample.
     """
 
     samples: Array
@@ -59,6 +61,7 @@ class Selection:
     processings: tuple[str, ...]
     sources: tuple[str, ...]
     bands: dict[str, Picks]
+    columns: tuple[str, ...] = ()
     memo: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def index(self, index: Index) -> pl.DataFrame:
@@ -191,9 +194,10 @@ class Resolver:
             found = kept[1]
         else:
             parsed = self.parse(filter)
-            lines = self.lines(parsed)
+            sources, _ = self.pick(parsed)
+            lines = self._of_source(self.lines(parsed), parsed, sources)
             self.check_processings(filter)
-            if not lines or not self.pick(parsed)[0]:
+            if not lines or not sources:
                 raise nothing(filter)
             found = lines[0][1]
             for _, more in lines[1:]:
@@ -271,7 +275,7 @@ class Resolver:
     def _resolved(self, filter: Filter, only: str | None, within: Array | None) -> Selection:
         parsed = self.parse(filter)
         sources, bands = self.pick(parsed, only)
-        lines = self.lines(parsed)
+        lines = self._of_source(self.lines(parsed), parsed, sources)
         self.check_processings(filter)
         if within is not None:
             lines = [
@@ -285,10 +289,25 @@ class Resolver:
         if not lines or not sources:
             raise nothing(filter)
         self.check_rectangular(lines, sources, filter)
-        return self.select(frozen(lines[0][1]), tuple(name for name, _ in lines), sources, bands)
+        roots = dict.fromkeys(root for c in parsed.conditions for root in c.meta.root_names())
+        columns = tuple(name for name in roots if name not in ("row", "sample", "processing"))
+        return self.select(frozen(lines[0][1]), tuple(name for name, _ in lines), sources, bands, columns)
+
+    def _of_source(
+        self, lines: list[tuple[str, Array]], parsed: Parsed, sources: Sequence[str]
+    ) -> list[tuple[str, Array]]:
+        """Leave out processings that the one selected source has of no sample, unless the filter names processings."""
+        if len(sources) != 1 or any("processing" in c.meta.root_names() for c in parsed.conditions):
+            return lines
+        return [line for line in lines if not self.index.lacks(line[1], line[0], sources[0]).all()]
 
     def select(
-        self, samples: Array, processings: tuple[str, ...], sources: tuple[str, ...], bands: dict[str, Picks]
+        self,
+        samples: Array,
+        processings: tuple[str, ...],
+        sources: tuple[str, ...],
+        bands: dict[str, Picks],
+        columns: tuple[str, ...] = (),
     ) -> Selection:
         """Return the selection of known samples (ascending), without asking whether it is rectangular."""
         rows: Picks | None = None
@@ -299,7 +318,7 @@ class Resolver:
             picked = samples.astype(np.intp) if self.index.in_order else self.index.rows[samples]
             run = None if self.index.in_order else run_of(picked)
             rows = frozen(picked) if run is None else run
-        return Selection(samples, rows, processings, sources, bands)
+        return Selection(samples, rows, processings, sources, bands, columns)
 
     def check_rectangular(self, lines: list[tuple[str, Array]], sources: Sequence[str], filter: Filter) -> None:
         """Raise unless every sample of `lines` has each of their processings in each of `sources`."""

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from spectroxr.errors import NoViewError
-from spectroxr.gather import picks_len, run_of
-from spectroxr.layouts import as_layout, cells_of, concat_shape, side_by_side
+from spectroxr.gather import Picks, picks_len, run_of
+from spectroxr.layouts import as_layout, cells_of, concat_axis, concat_shape, side_by_side
 from spectroxr.schema import Array, Layout
 from spectroxr.selection import Selection
 from spectroxr.source import FeatureSource
@@ -18,9 +17,14 @@ __all__ = ["copied", "view_of"]
 
 
 def view_of(
-    sources: Mapping[str, FeatureSource], selection: Selection, layout: Layout, src_concat: bool
-) -> tuple[Array, ...] | NoViewError:
-    """Return a selection as read-only views, or the error that says why none exists.
+    sources: Mapping[str, FeatureSource],
+    selection: Selection,
+    layout: Layout,
+    src_concat: bool,
+    *,
+    explain: bool,
+) -> tuple[Array, ...] | str:
+    """Return a selection as read-only views, or the reason why none exists.
 
     Parameters
     ----------
@@ -28,63 +32,69 @@ def view_of(
     selection : Selection
     layout : {"2d", "2d_interlaced", "3d", "3d_transpose"}
     src_concat : bool
+    explain : bool
+        Find out the exact reason, which takes time.
 
     Returns
     -------
-    tuple of ndarray, or NoViewError
-        The error is returned, not raised.
+    tuple of ndarray, or str
     """
     arrays = []
     arenas = []
     for name in selection.sources:
         source = sources[name]
         block = source.together(selection.processings)
-        reason = _scattered(selection, name)
-        if reason is not None:
-            return NoViewError(reason)
         if block is None:
-            return NoViewError(
-                f"the processings {list(selection.processings)} of source {name!r} are stored apart, in a map of a "
-                "file and in memory; pack() brings them together in memory."
+            return (
+                f"the processings {list(selection.processings)} of source {name!r} are stored apart, some in a map of "
+                "a file"
             )
         positions = _positions(selection, name, block.processings)
         if positions is None:
-            return NoViewError(
+            return (
                 f"the processings {list(selection.processings)} of source {name!r} are not evenly spaced among "
-                f"{block.processings}; no pack makes them so: select a contiguous run, or take copy=None."
+                f"{block.processings}"
             )
-        rows, bands = selection.rows, selection.bands[name]
-        array = as_layout(block.view[rows, positions, bands], layout)
+        bands = selection.bands[name]
+        if not isinstance(bands, slice):
+            return f"the selected wavelengths of source {name!r} are not evenly spaced on its axis"
+        cells = _rows(block.view[:, positions, bands], selection.rows)
+        if cells is None:
+            shared = explain and len(np.unique(np.asarray(selection.rows))) < len(selection.samples)
+            why = (
+                "augmented samples share the rows of their origins (select them apart from these)"
+                if shared
+                else "the rows are scattered"
+            )
+            return f"{why}, so no strided view shows these {len(selection.samples)} samples"
+        array = as_layout(cells, layout)
         if array is None:
-            return NoViewError(_layout_reason(source, selection, layout))
+            order = "(row, wavelength, processing)" if layout == "2d_interlaced" else "(row, processing, wavelength)"
+            return (
+                f"layout {layout!r} of {len(selection.processings)} processings needs a contiguous run of each row of "
+                f"source {name!r} in {order} order"
+            )
         arrays.append(array)
         arenas.append(block.arena)
     if not src_concat or len(arrays) == 1:
         return tuple(arrays)
-    axis = 1 if layout == "3d_transpose" else arrays[0].ndim - 1
+    kinds = {str(array.dtype) for array in arrays}
+    if len(kinds) > 1:
+        return f"the sources have different dtypes {sorted(kinds)}, so no one array shows them"
     joined = None
     if arenas[0] is not None and all(arena is arenas[0] for arena in arenas):
-        joined = side_by_side(arrays, axis)
+        joined = side_by_side(arrays, concat_axis(layout))
     if joined is None:
-        return NoViewError(_concat_reason(sources, selection, layout))
+        return "the sources lie in separate buffers, or what is selected of them does not lie side by side in one"
     return (joined,)
 
 
-def _scattered(selection: Selection, source: str) -> str | None:
-    if not isinstance(selection.rows, slice):
-        shared = len(np.unique(selection.rows)) < len(selection.rows)
-        why = "augmented samples share the rows of their origins" if shared else "the rows are scattered"
-        return f"{why}, so no strided view shows these {len(selection.samples)} samples; " + (
-            "select originals and augmented samples apart, or take copy=None."
-            if shared
-            else "pack(by=...) with the columns of the filter (such as pack(by='partition')) sorts the rows "
-            "so that it becomes a range."
-        )
-    if not isinstance(selection.bands[source], slice):
-        return (
-            f"the selected wavelengths of source {source!r} are not evenly spaced on its axis; no pack makes them "
-            "so: select a range, or take copy=None."
-        )
+def _rows(cells: Array, rows: Picks) -> Array | None:
+    """Return rows in arithmetic progression, or one row again and again, as a view."""
+    if isinstance(rows, slice):
+        return cells[rows]
+    if len(rows) > 1 and rows[0] == rows[-1] and bool(np.all(rows == rows[0])):
+        return np.broadcast_to(cells[rows[0] : rows[0] + 1], (len(rows), *cells.shape[1:]))
     return None
 
 
@@ -95,37 +105,6 @@ def _positions(selection: Selection, source: str, processings: list[str]) -> sli
     found = selection.memo[key]
     assert found is None or isinstance(found, slice)
     return found
-
-
-def _layout_reason(source: FeatureSource, selection: Selection, layout: Layout) -> str:
-    width = picks_len(selection.bands[source.name], len(source.axis))
-    if layout == "2d" and width < len(source.axis):
-        return (
-            f"layout '2d' of several processings over a part of the axis of source {source.name!r} is not one "
-            "strided view; ask layout '3d', one processing or the whole axis, or take copy=None."
-        )
-    if layout == "2d":
-        return (
-            f"layout '2d' needs the selected processings of source {source.name!r} to be a contiguous run in "
-            "(row, processing, wavelength) order; pack(layout='2d') restores that order: then all processings, "
-            "or a contiguous run of them, are a view."
-        )
-    return (
-        f"layout '2d_interlaced' of several processings needs source {source.name!r} in "
-        "(row, wavelength, processing) order; pack(layout='2d_interlaced') stores it so: then all processings "
-        "together are a view."
-    )
-
-
-def _concat_reason(sources: Mapping[str, FeatureSource], selection: Selection, layout: Layout) -> str:
-    kinds = {str(sources[name].dtype) for name in selection.sources}
-    if len(kinds) > 1:
-        return f"the sources have different dtypes {sorted(kinds)}, so no one array views them; take copy=None."
-    return (
-        "the sources lie in separate buffers, or the selection cuts between them; "
-        f"pack(layout={layout!r}, src_concat=True) puts them side by side: then all sources with all "
-        "processings over their whole axes are a view."
-    )
 
 
 def copied(
@@ -162,7 +141,7 @@ def copied(
     groups = [list(range(len(chosen)))] if src_concat else [[k] for k in range(len(chosen))]
     shapes = [concat_shape(n, p, [widths[k] for k in group], layout) for group in groups]
     dtypes = [np.result_type(*[chosen[k].dtype for k in group]) for group in groups]
-    arrays = _check_out(out, shapes, dtypes, chosen)
+    arrays = _check_out(out, shapes, dtypes, list(sources.values()))
     if arrays is None:
         arrays = [np.empty(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
     for array, group in zip(arrays, groups, strict=True):
@@ -192,4 +171,9 @@ def _check_out(
             raise ValueError("out is read-only.")
         if any(np.may_share_memory(array, block.buffer) for s in sources for block in s.blocks):
             raise ValueError("out shares memory with the dataset; give an array of your own.")
+        if any(step == 0 and size > 1 for step, size in zip(array.strides, array.shape, strict=True)):
+            raise ValueError("out shows the same memory several times; give an ordinary array.")
+    for k, array in enumerate(given):
+        if any(np.shares_memory(array, other) for other in given[:k]):
+            raise ValueError("two arrays of out share memory; give one of its own per source.")
     return given

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from spectroxr.errors import StoreError
-from spectroxr.manifest import Files, record_files, replace_file, seal, sync_tree, unseal
+from spectroxr.manifest import Files, record_files, replace_file, seal, sync, sync_tree, unseal
 from spectroxr.sidetables import DOCUMENTS, TABLES, read_table, write_side
 from spectroxr.snapshot import Snapshot
+from spectroxr.writerlock import only_writer
 from spectroxr.zarrgroup import read_group, write_group
 
 __all__ = ["MANIFEST", "read_zarr", "write_zarr"]
@@ -44,10 +41,11 @@ def write_zarr(path: Path, snapshot: Snapshot, compression: str | None) -> None:
     """
     created = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
-    with _only_writer(path):
+    with only_writer(path):
         fresh = not (path / MANIFEST).exists()
         if fresh:
             replace_file(path / MANIFEST, seal({"generation": None}))
+            sync(path.parent)
         folder = path / _next_generation(path)
         folder.mkdir()
         try:
@@ -72,23 +70,9 @@ def write_zarr(path: Path, snapshot: Snapshot, compression: str | None) -> None:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-@contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
-    """Hold the lock of a store; the system releases it when the process ends, however it ends."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"{path} is being saved by another writer; try again when it is done") from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _next_generation(path: Path) -> str:
-    taken = [int(entry.name) for entry in path.iterdir() if _GENERATION.fullmatch(entry.name)]
-    return f"{max(taken, default=0) + 1:06d}"
+    names = [*(entry.name for entry in path.iterdir()), unseal(path / MANIFEST)["generation"] or ""]
+    return f"{max((int(name) for name in names if _GENERATION.fullmatch(name)), default=0) + 1:06d}"
 
 
 def _write_version(folder: Path, snapshot: Snapshot, compression: str | None) -> dict[Path, int]:

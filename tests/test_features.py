@@ -249,3 +249,15 @@ def test_no_view_names_reason_and_remedy(ds):
     assert "partition" in str(error.value)
     ds.pack(by="partition")
     assert ds.x({"partition": "odd"}, copy=False)[0].shape == (3, 4)
+
+
+def test_a_variant_of_one_source_does_not_hide_the_other(ds):
+    ds.update_x({"nir": ds.x()[0] * 2}, ds.features.index_df, "double")
+    assert ds["nir"].processing.values.tolist() == ["raw", "double"]
+    assert ds["mir"].processing.values.tolist() == ["raw"]
+    assert ds.x({"source": "mir"})[0].shape == (6, 3)
+    assert {name: child.sizes["processing"] for name, child in ds.tree.children.items()} == {"nir": 2, "mir": 1}
+    with pytest.raises(NotRectangularError, match="6 samples lack 'double' in source 'mir'"):
+        ds.x()
+    with pytest.raises(NotRectangularError, match="6 samples lack 'double' in source 'mir'"):
+        ds.x({"source": "mir", "processing": ["raw", "double"]})

@@ -1,0 +1,43 @@
+"""One writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spectroxr.errors import StoreError
+
+__all__ = ["only_writer"]
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system releases it when the process ends, however it ends.
+
+    Parameters
+    ----------
+    path : Path
+        A folder.
+
+    Yields
+    ------
+    None
+        While the lock is held.
+
+    Raises
+    ------
+    StoreError
+        If another writer holds it, in this process or another.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"{path} is being saved by another writer; try again when it is done") from error
+        yield
+    finally:
+        os.close(descriptor)
