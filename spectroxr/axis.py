@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from spectroxr.gather import Picks, run_of
 from spectroxr.layouts import readonly
 from spectroxr.schema import Array
 
-__all__ = ["Axis"]
+__all__ = ["Axis", "split_attrs"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Axis:
         if len(np.unique(array)) != length:
             raise ValueError("the axis holds the same value twice.")
         kept = {key: value for key, value in (attrs or {}).items() if value is not None}
-        return cls(readonly(array), kept)
+        return cls(readonly(array), copy.deepcopy(kept))
 
     def same_as(self, values: Any) -> bool:
         """Tell whether `values` are this axis but for rounding (a millionth of the finest spacing)."""
@@ -141,3 +142,16 @@ class Axis:
     def _picks(self, positions: Array) -> Picks:
         run = run_of(positions)
         return positions if run is None else run
+
+
+def split_attrs(attrs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return copies of what describes the axis (its unit) and of what describes the spectra.
+
+    The quantity is the ``long_name`` too, which xarray writes beside the axis of a plot.
+    """
+    kept = copy.deepcopy(dict(attrs))
+    on_axis: dict[str, Any] = {key: kept[key] for key in ("units", "laser_nm") if key in kept}
+    kept.pop("units", None)
+    if "quantity" in kept:
+        kept.setdefault("long_name", kept["quantity"])
+    return on_axis, kept

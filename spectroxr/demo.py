@@ -8,6 +8,7 @@ in the documentation of chemotools, so its published cross-validation error can 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import tempfile
 import time
@@ -384,12 +385,12 @@ def _report(outcome: Outcome, again: SpectroDataset) -> None:
     print("\nThe dataset\n-----------")
     again.print_summary()
     print("\nA labelled slice of the store: the process at hour 20, around 1030 cm-1\n" + "-" * 71)
-    print(
-        again.sel(
-            {"partition": "process", "time": slice(20.0, 20.05), "wavelength": slice(1035, 1030), "processing": "raw"},
-            source=CUT,
-        )
+    labelled = again.sel(
+        {"partition": "process", "time": slice(20.0, 20.05), "wavelength": slice(1035, 1030), "processing": "raw"},
+        source=CUT,
     )
+    print(labelled)
+    print(f"wavelength in {labelled.wavelength.attrs['units']}: {labelled.wavelength.values}")
     print("\nErrors in glucose\n-----------------")
     print(f"Cross-validation, {FOLDS} folds of the training spectra, mean of the folds' mean absolute errors:")
     print(f"    here       {outcome.cv_mae:.5f} g/L")
@@ -412,7 +413,8 @@ def _report(outcome: Outcome, again: SpectroDataset) -> None:
         print(f"    {_errors(sound)}")
     print("    The published figure says nothing of these: it is of the training spectra alone.")
     print("\nWhere everything is\n-------------------")
-    features = next(outcome.store.glob("*/features.zarr"))
+    current = json.loads((outcome.store / "manifest.json").read_text(encoding="utf-8"))["generation"]
+    features = outcome.store / current / "features.zarr"
     print(f"Dataset  {outcome.store}\n         SpectroDataset.load({str(outcome.store)!r})")
     print(
         f"Spectra  {features}   (xarray.open_datatree)\nTables   {features.parent / 'tables'}   (polars.read_parquet)"

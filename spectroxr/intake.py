@@ -146,6 +146,8 @@ def _labelled(value: Any, name: str | None, what: str) -> Incoming:
         processings = tuple(str(p) for p in np.atleast_1d(coords["processing"].values))
     axis = coords["wavelength"].values if "wavelength" in coords else None
     attrs = dict(value.attrs)
+    if attrs.get("long_name") == attrs.get("quantity"):
+        attrs.pop("long_name", None)
     if "wavelength" in coords:
         attrs = {**{k: v for k, v in coords["wavelength"].attrs.items() if k == "units"}, **attrs}
     labels = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from spectroxr.axis import Axis
+from spectroxr.axis import Axis, split_attrs
 from spectroxr.gather import Picks
 from spectroxr.index import Index
 from spectroxr.layouts import readonly
@@ -76,9 +76,9 @@ def labelled(cells: Array, selection: Selection, index: Index, name: str, axis: 
     some = axis.take(bands)
     # the constructor of DataArray copies coordinates into writable memory, assign_coords does not
     array = xr.DataArray(cells, dims=DIMS, name=name).assign_coords(coordinates(selection, index, some))
-    unit = {"units": some.attrs["units"]} if "units" in some.attrs else {}
-    array.coords["wavelength"].attrs.update(unit)
-    array.attrs.update(some.attrs)
+    on_axis, on_array = split_attrs(some.attrs)
+    array.coords["wavelength"].attrs.update(on_axis)
+    array.attrs.update(on_array)
     return array
 
 

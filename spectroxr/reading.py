@@ -15,9 +15,10 @@ from spectroxr.index import Index
 from spectroxr.labels import labelled, tree_of
 from spectroxr.layouts import readonly
 from spectroxr.log import enabled, log
+from spectroxr.matching import SideTable
 from spectroxr.remedy import remedy
 from spectroxr.schema import Array, Filter, check_layout
-from spectroxr.selection import Resolver, Selection, SideTable
+from spectroxr.selection import Resolver, Selection
 from spectroxr.source import FeatureSource
 from spectroxr.views import copied, view_of
 
@@ -185,17 +186,16 @@ class FeatureReader:
     def x_of(
         self, sides: Sequence[Array], filter: Filter, layout: str, src_concat: bool
     ) -> list[tuple[Array, tuple[Array, ...]]]:
-        """Return of each set of samples (ascending) those a filter selects, and their spectra as `x` returns them.
+        """Return of each set of samples (ascending, disjoint) those a filter selects, and their spectra as `x`.
 
         The sets together must be rectangular, so that they have the same columns.
         """
-        everyone = sides[0]
-        for samples in sides[1:]:
-            everyone = np.union1d(everyone, samples)
+        everyone = np.sort(np.concatenate(sides))
         whole = self._resolver.resolve_within(everyone, filter)
+        kept_all = len(whole.samples) == len(everyone)
         found = []
         for samples in sides:
-            some = np.intersect1d(whole.samples, samples, assume_unique=True)
+            some = samples if kept_all else np.intersect1d(whole.samples, samples, assume_unique=True)
             if not len(some):
                 raise ValueError(f"the filter {filter!s} leaves no sample of one side of a fold.")
             part = self._resolver.select(some, whole.processings, whole.sources, whole.bands)

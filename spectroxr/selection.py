@@ -5,36 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from spectroxr.axis import Axis
-from spectroxr.errors import NotRectangularError, UnknownNameError, nearest
+from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.filters import ALL, Parsed, filter_key, mask_of, parse_filter
 from spectroxr.gather import Picks, picks_len, run_of
 from spectroxr.index import Index
+from spectroxr.matching import SideTable, matching
+from spectroxr.rectangle import check_rectangular
 from spectroxr.schema import INDEX_SCHEMA, Array, Filter
 
-__all__ = ["Resolver", "Selection", "SideTable"]
-
-
-class SideTable(Protocol):
-    """A block whose columns can be filtered by: metadata or targets."""
-
-    version: int
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """Names of the columns."""
-
-    @property
-    def schema(self) -> Mapping[str, Any]:
-        """Dtypes of the columns."""
-
-    def column(self, name: str) -> pl.Series:
-        """One value per sample, ids ascending, inherited from origins where missing."""
+__all__ = ["Resolver", "Selection"]
 
 
 @dataclass(frozen=True)
@@ -118,47 +103,6 @@ class Resolver:
     def _stamp(self) -> Hashable:
         return (self.index.version, *[table.version for table in self.side.values()])
 
-    def lines(self, parsed: Parsed) -> list[tuple[str, Array]]:
-        """Return per processing (of those with any) the samples, ascending, whose lines pass."""
-        index = self.index
-        held = [(name, lines.samples) for name, lines in index.lines.items()]
-        per_sample, per_name, per_line = _by_reach(parsed)
-        if per_line:
-            return self._lines_by_table(parsed)
-        if per_name:
-            names = pl.DataFrame({"processing": [name for name, _ in held]}, schema={"processing": pl.String})
-            held = [pair for pair, hit in zip(held, mask_of(names, per_name), strict=True) if hit]
-        if per_sample:
-            mask = mask_of(self._with_columns(index.samples, parsed.columns), per_sample)
-            passed = index.samples["sample"].filter(mask).to_numpy()
-            held = [
-                (name, passed if len(samples) == len(index) else passed[index.has(passed, name)])
-                for name, samples in held
-            ]
-        return [(name, samples) for name, samples in held if len(samples)]
-
-    def _with_columns(self, table: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-        homes = {name: next(side for side in self.side.values() if name in side.columns) for name in names}
-        columns = [home.column(name).alias(name) for name, home in homes.items()]
-        if table is not self.index.samples:
-            columns = [column.gather(table["sample"]) for column in columns]
-        return table.with_columns(columns)
-
-    def _lines_by_table(self, parsed: Parsed) -> list[tuple[str, Array]]:
-        table = self._with_columns(self.index.table, parsed.columns)
-        mask = mask_of(table, parsed.conditions)
-        passed = table["sample"].filter(mask).to_numpy()
-        found = []
-        line = taken = 0
-        for name, lines in self.index.lines.items():
-            length = len(lines.samples)
-            count = int(mask.slice(line, length).sum())
-            if count:
-                found.append((name, passed[taken : taken + count]))
-            line += length
-            taken += count
-        return found
-
     def parse(self, filter: Filter) -> Parsed:
         """Take a filter apart, knowing the columns of metadata and targets."""
         return parse_filter(filter, {name: table.schema for name, table in self.side.items()})
@@ -195,7 +139,7 @@ class Resolver:
         else:
             parsed = self.parse(filter)
             sources, _ = self.pick(parsed)
-            lines = self._of_source(self.lines(parsed), parsed, sources)
+            lines = self._of_source(matching(self.index, self.side, parsed), parsed, sources)
             self.check_processings(filter)
             if not lines or not sources:
                 raise nothing(filter)
@@ -235,7 +179,7 @@ class Resolver:
             return False
         return any(
             not self.index.lacks(samples, name, source).all()
-            for name, samples in self.lines(parsed)
+            for name, samples in matching(self.index, self.side, parsed)
             for source in sources
         )
 
@@ -275,7 +219,7 @@ class Resolver:
     def _resolved(self, filter: Filter, only: str | None, within: Array | None) -> Selection:
         parsed = self.parse(filter)
         sources, bands = self.pick(parsed, only)
-        lines = self._of_source(self.lines(parsed), parsed, sources)
+        lines = self._of_source(matching(self.index, self.side, parsed), parsed, sources)
         self.check_processings(filter)
         if within is not None:
             lines = [
@@ -288,7 +232,7 @@ class Resolver:
             lines = [line for line in lines if len(line[1])]
         if not lines or not sources:
             raise nothing(filter)
-        self.check_rectangular(lines, sources, filter)
+        check_rectangular(self.index, lines, sources)
         roots = dict.fromkeys(root for c in parsed.conditions for root in c.meta.root_names())
         columns = tuple(name for name in roots if name not in ("row", "sample", "processing"))
         return self.select(frozen(lines[0][1]), tuple(name for name, _ in lines), sources, bands, columns)
@@ -319,77 +263,6 @@ class Resolver:
             run = None if self.index.in_order else run_of(picked)
             rows = frozen(picked) if run is None else run
         return Selection(samples, rows, processings, sources, bands, columns)
-
-    def check_rectangular(self, lines: list[tuple[str, Array]], sources: Sequence[str], filter: Filter) -> None:
-        """Raise unless every sample of `lines` has each of their processings in each of `sources`."""
-        first = lines[0][1]
-        even = all(len(s) == len(first) and np.array_equal(s, first) for _, s in lines[1:])
-        lacking = [
-            (name, source, int(hit.sum()))
-            for name, samples in lines
-            for source in sources
-            if (hit := self.index.lacks(samples, name, source)).any()
-        ]
-        if even and not lacking:
-            return
-        everyone = first
-        for _, samples in lines[1:]:
-            everyone = np.union1d(everyone, samples)
-        problems = [
-            f"{len(everyone) - len(samples)} of {len(everyone)} samples lack processing {name!r}"
-            for name, samples in lines
-            if len(samples) < len(everyone)
-        ]
-        problems += [f"{n} samples lack {name!r} in source {source!r}" for name, source, n in lacking]
-        raise NotRectangularError(
-            "the selection is not rectangular: " + "; ".join(problems) + ". " + self._rectangular(lines, sources)
-        )
-
-    def _rectangular(self, lines: list[tuple[str, Array]], sources: Sequence[str]) -> str:
-        everyone = np.unique(np.concatenate([samples for _, samples in lines]))
-        whole = [
-            name
-            for name, samples in lines
-            if len(samples) == len(everyone)
-            and not any(self.index.lacks(samples, name, source).any() for source in sources)
-        ]
-        if whole:
-            return f"Rectangular would be {{'processing': {whole[0] if len(whole) == 1 else whole!r}}}."
-        tip = []
-        for source in sources:
-            held = [
-                name
-                for name, samples in lines
-                if len(samples) == len(everyone) and not self.index.lacks(samples, name, source).any()
-            ]
-            if held:
-                tip.append(f"{{'source': {source!r}, 'processing': {held!r}}}")
-        if tip:
-            return "Rectangular would be " + " or ".join(tip) + "."
-        complete = everyone
-        for name, samples in lines:
-            complete = np.intersect1d(complete, samples)
-            for source in sources:
-                complete = complete[~self.index.lacks(complete, name, source)]
-        if len(complete):
-            shown = complete[:10].tolist()
-            more = "" if len(complete) <= 10 else f" (the first 10 of {len(complete)})"
-            return f"Rectangular would be {{'sample': {shown}}}{more}."
-        name, samples = max(lines, key=lambda line: len(line[1]))
-        best = [(s, samples[~self.index.lacks(samples, name, s)]) for s in sources]
-        source, chosen = max(best, key=lambda pair: len(pair[1]))
-        shown = chosen[:10].tolist()
-        return f"Rectangular would be {{'source': {source!r}, 'processing': {name!r}, 'sample': {shown}}}."
-
-
-def _by_reach(parsed: Parsed) -> tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
-    """Part conditions into those on samples, those on names of processings, and those on single lines."""
-    parts: tuple[list[pl.Expr], list[pl.Expr], list[pl.Expr]] = ([], [], [])
-    for condition in parsed.conditions:
-        roots = set(condition.meta.root_names())
-        reach = 0 if not roots & {"processing", "branch"} else 1 if roots == {"processing"} else 2
-        parts[reach].append(condition)
-    return parts
 
 
 def frozen(array: Array) -> Array:

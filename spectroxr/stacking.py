@@ -23,14 +23,15 @@ def column_of(name: str, values: Array, as_list: bool) -> pl.Series:
         If Polars has no type for the values.
     """
     n, k = values.shape
+    values = np.array(values, order="C")  # Polars adopts the memory of numpy arrays
     try:
         if as_list:
-            inner = pl.Series(np.ascontiguousarray(values).reshape(-1))
+            inner = pl.Series(values.reshape(-1))
             return inner.reshape((n, k)).arr.to_list().alias(name)
         if k == 1:
             flat = values[:, 0]
-            return pl.Series(name, flat.tolist() if flat.dtype == object else np.ascontiguousarray(flat))
-        inner = pl.Series(np.ascontiguousarray(values).reshape(-1))
+            return pl.Series(name, flat.tolist() if flat.dtype == object else flat)
+        inner = pl.Series(values.reshape(-1))
         return inner.reshape((n, k)).alias(name)
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise TypeError(f"values of dtype {values.dtype} cannot be kept in a column: {error}") from None
@@ -74,12 +75,12 @@ def _pick(column: pl.Series, samples: Array) -> Array:
     part = column.slice(first, n) if int(samples[-1]) - first == n - 1 else column.gather(pl.Series(samples))
     kind = part.dtype
     if isinstance(kind, pl.List | pl.Array):
-        return _vectors(part)
+        return _vectors(part, column)
     if kind in (pl.Categorical, pl.Enum) or kind == pl.String:
         return np.array(part.cast(pl.String).to_list(), dtype=object)
     if part.null_count() and (kind.is_integer() or kind == pl.Boolean):
         floats = part.cast(pl.Float64)
-        if kind == pl.Boolean or floats.cast(kind).equals(part):
+        if kind == pl.Boolean or floats.cast(kind, strict=False).equals(part):
             return floats.to_numpy()
         return np.array(part.to_list(), dtype=object)
     if kind == pl.Null:
@@ -87,14 +88,16 @@ def _pick(column: pl.Series, samples: Array) -> Array:
     return part.to_numpy()
 
 
-def _vectors(part: pl.Series) -> Array:
-    widths = part.list.len() if isinstance(part.dtype, pl.List) else None
-    width = int(part.dtype.size) if isinstance(part.dtype, pl.Array) else int(widths.drop_nulls()[0])  # type: ignore[union-attr]
-    if widths is not None and widths.drop_nulls().n_unique() > 1:
-        raise ValueError(
-            f"the lists of target {part.name!r} have different lengths, {sorted(widths.drop_nulls().unique())}; no one "
-            "array holds them."
-        )
+def _vectors(part: pl.Series, column: pl.Series) -> Array:
+    """Return lists as lines of an array as wide as the lists of the whole column."""
+    if isinstance(column.dtype, pl.Array):
+        width = int(column.dtype.size)
+    else:
+        widths = column.list.len().drop_nulls().unique().sort()
+        if len(widths) != 1:
+            what = f"have different lengths, {widths.to_list()}" if len(widths) else "are all missing"
+            raise ValueError(f"the lists of {column.name!r} {what}; no one array holds them.")
+        width = int(widths[0])
     flat = part.drop_nulls().explode()
     inner = flat.to_numpy() if flat.dtype.is_numeric() else np.array(flat.to_list(), dtype=object)
     inner = inner.reshape(-1, width)

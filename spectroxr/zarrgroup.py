@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from spectroxr.axis import split_attrs
 from spectroxr.chunkfiles import ChunkFiles
 from spectroxr.manifest import Files, checksum
 from spectroxr.mirror import row_coordinates, spectra_attrs
@@ -106,7 +107,7 @@ def _write_source(
         )
         array[...] = values
     labels = [name for name, (dims, _) in coordinates.items() if (name,) != dims]
-    attributes = {**spectra_attrs(source.attrs), "coordinates": " ".join(labels)}
+    attributes = {**spectra_attrs(split_attrs(source.attrs)[1]), "coordinates": " ".join(labels)}
     layout: dict[str, Any]
     if compression is None:
         shard = RawShard.fitted(shape, dtype)
