@@ -56,7 +56,8 @@ def nearest(value: object, valid: Iterable[object], what: str) -> str:
     "unknown filter key 'partiton'. Did you mean 'partition'? Valid: 'sample', 'partition'."
     """
     names = [str(name) for name in valid]
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    folded = {name.casefold(): name for name in reversed(names)}
+    close = difflib.get_close_matches(str(value).casefold(), folded, n=1, cutoff=0.5)
+    hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
     shown = ", ".join(repr(name) for name in names[:30]) + (", …" if len(names) > 30 else "")
     return f"unknown {what} {value!r}.{hint} Valid: {shown or 'none yet'}."

@@ -33,12 +33,15 @@ class Parsed:
         What the filter says of ``source``: a name, names, an expression, None (no source is null), or `ALL`.
     wavelength : object
         What it says of ``wavelength``, likewise.
+    by_line : bool
+        Whether each condition can be told from one line alone, as for values; an expression may look at all lines.
     """
 
     conditions: tuple[pl.Expr, ...] = ()
     columns: tuple[str, ...] = ()
     source: Any = ALL
     wavelength: Any = ALL
+    by_line: bool = False
 
 
 def filter_key(filter: Filter) -> Hashable:
@@ -100,7 +103,7 @@ def parse_filter(filter: Filter, side_columns: Mapping[str, Mapping[str, Any]]) 
         If a value does not fit its key.
     """
     if filter is None:
-        return Parsed()
+        return Parsed(by_line=True)
     if isinstance(filter, pl.Expr):
         return _parse_expression(filter, side_columns)
     if not isinstance(filter, dict):
@@ -120,7 +123,8 @@ def parse_filter(filter: Filter, side_columns: Mapping[str, Mapping[str, Any]]) 
         if home is not None:
             columns.append(key)
         conditions.append(condition(key, value, home[key] if home else INDEX_SCHEMA[key]))
-    return Parsed(tuple(conditions), tuple(columns), source, wavelength)
+    by_line = not any(isinstance(value, pl.Expr) for value in filter.values())
+    return Parsed(tuple(conditions), tuple(columns), source, wavelength, by_line)
 
 
 def _locate(key: Any, side_columns: Mapping[str, Mapping[str, Any]]) -> None:
@@ -178,7 +182,7 @@ def condition(key: str, value: Any, kind: Any) -> pl.Expr:
         value, Sequence | set | frozenset | range | np.ndarray | pl.Series
     ):
         plain = _plain(value)
-        _no_bool(key, plain, kind)
+        _check_kind(key, plain, kind)
         return column.is_nan() if isinstance(plain, float) and plain != plain else column == plain
     if isinstance(value, pl.Series):
         listed = value
@@ -191,8 +195,8 @@ def condition(key: str, value: Any, kind: Any) -> pl.Expr:
             listed = pl.Series([_plain(item) for item in value], strict=True)
         except (TypeError, pl.exceptions.PolarsError):
             raise TypeError(f"the values for {key!r} are of several types: {value!r}.") from None
-    if listed.dtype == pl.Boolean:
-        _no_bool(key, True, kind)
+    for item in listed.drop_nulls().head(1):
+        _check_kind(key, item, kind)
     known = _fitted(listed.drop_nulls(), kind)
     some = column.is_in(pl.lit(known).implode()) if known.len() else pl.lit(False)
     return some | column.is_null() if listed.null_count() else some
@@ -207,9 +211,13 @@ def _fitted(listed: pl.Series, kind: Any) -> pl.Series:
     return listed.cast(kind, strict=False).drop_nulls()
 
 
-def _no_bool(key: str, value: Any, kind: Any) -> None:
-    """Raise where a truth value would be read as the number 0 or 1."""
-    if isinstance(value, bool) and kind != pl.Boolean:
+def _check_kind(key: str, value: Any, kind: Any) -> None:
+    """Raise where a number would be compared with text, or a truth value read as the number 0 or 1."""
+    text = kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum)
+    wrong = isinstance(value, bool) and kind != pl.Boolean
+    wrong |= isinstance(value, str) and kind.is_numeric()
+    wrong |= isinstance(value, int | float) and text
+    if wrong:
         raise TypeError(f"the filter compares {key!r}, which is {kind}, with {value!r}.")
 
 
@@ -231,7 +239,7 @@ def mask_of(table: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.Series:
             one = table.select(condition.alias("mask"))["mask"]
         except pl.exceptions.PolarsError as error:
             kinds = {n: str(table.schema[n]) for n in condition.meta.root_names() if n in table.schema}
-            raise TypeError(f"the filter does not fit its columns {kinds}: {error}") from None
+            raise TypeError(f"the filter does not fit its columns {kinds}: {str(error).splitlines()[0]}") from None
         if one.dtype != pl.Boolean:
             raise TypeError(f"a filter expression must be boolean, not {one.dtype}.")
         if len(one) == 1 and table.height != 1:

@@ -45,6 +45,7 @@ def coordinates(selection: Selection, index: Index, axis: Axis) -> xr.Coordinate
     """
     import pandas as pd
     import xarray as xr
+    from xarray.indexes import PandasIndex
 
     table = index.part(selection.processings[0], selection.samples)
     branches = [index.part(name, selection.samples)["branch"].to_numpy() for name in selection.processings]
@@ -64,7 +65,7 @@ def coordinates(selection: Selection, index: Index, axis: Axis) -> xr.Coordinate
         ("processing", readonly(np.array(selection.processings, dtype=object))),
         ("wavelength", axis.values),
     ):
-        indexes[name] = xr.indexes.PandasIndex(pd.Index(values, dtype=values.dtype, copy=False), name)
+        indexes[name] = PandasIndex(pd.Index(values, dtype=values.dtype, copy=False), name)
         plain.update(indexes[name].create_variables())
     return xr.Coordinates(plain, indexes=indexes)
 

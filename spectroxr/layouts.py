@@ -157,14 +157,15 @@ def side_by_side(blocks: Sequence[Array], axis: int) -> Array | None:
     first = blocks[0]
     if len(blocks) == 1:
         return first
-    place = first.__array_interface__["data"][0]
-    step = first.strides[axis]
+    place, second = (block.__array_interface__["data"][0] for block in blocks[:2])
+    step = second - place if all(block.shape[axis] == 1 for block in blocks) else first.strides[axis]
     for block in blocks:
         if block.dtype != first.dtype or block.strides != first.strides:
             return None
         if block.__array_interface__["data"][0] != place:
             return None
         place += step * block.shape[axis]
-    shape = list(first.shape)
+    shape, strides = list(first.shape), list(first.strides)
     shape[axis] = sum(block.shape[axis] for block in blocks)
-    return as_strided(first, shape, first.strides, writeable=False)
+    strides[axis] = step
+    return as_strided(first, shape, strides, writeable=False)

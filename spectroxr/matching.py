@@ -60,7 +60,7 @@ def _with_columns(
 
 
 def _line_by_line(index: Index, side: Mapping[str, SideTable], parsed: Parsed) -> list[tuple[str, Array]]:
-    if all(condition.meta.is_row_separable() for condition in parsed.conditions):
+    if parsed.by_line:
         masks: dict[tuple[int, int, str], Array] = {}
         named = any("processing" in condition.meta.root_names() for condition in parsed.conditions)
         for name, lines in index.lines.items():

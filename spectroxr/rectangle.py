@@ -33,7 +33,10 @@ def check_rectangular(index: Index, lines: list[tuple[str, Array]], sources: Seq
         for name, samples in lines
         if len(samples) < len(everyone)
     ]
-    problems += [f"{n} samples lack {name!r} in source {source!r}" for name, source, n in lacking]
+    problems += [
+        f"{n} {'sample lacks' if n == 1 else 'samples lack'} {name!r} in source {source!r}"
+        for name, source, n in lacking
+    ]
     raise NotRectangularError(
         "the selection is not rectangular: " + "; ".join(problems) + ". " + _rectangular(index, lines, sources)
     )

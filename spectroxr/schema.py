@@ -42,6 +42,7 @@ SAMPLE_COLUMNS: tuple[str, ...] = ("row", "sample", "origin", "partition", "grou
 #: Versions of the targets with a meaning fixed by the specification (section 4.2).
 RESERVED_TARGETS: tuple[str, ...] = ("raw", "regression", "category", "ohe")
 
+#: Dtypes that spectra are kept in.
 FLOATS: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64))
 
 

@@ -1,0 +1,1 @@
+"""Random sequences of writes against a naive model."""
