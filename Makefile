@@ -45,7 +45,7 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 notebooks: $(VENV)/.docs
-	$(BIN)/python -m pytest -q --override-ini=testpaths= tests/run_notebooks.py
+	$(BIN)/python -m pytest -q notebooks/run_notebooks.py
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py --table docs/benchmarks.md

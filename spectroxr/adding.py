@@ -95,7 +95,8 @@ def add_rows(
         source = cells.sources.get(name)
         if source is None:
             source = fresh[name] = FeatureSource(name, axis, item.data.dtype, owner)
-            buffer = item.data if not copy else _private(item.data)
+            others = [block.buffer for one in fresh.values() for block in one.blocks]
+            buffer = _private(item.data) if copy or _overlaps(item.data, others) else item.data
             source.adopt([Block(buffer, list(names_))])
         else:
             for p in names_:
@@ -128,6 +129,18 @@ def _private(data: Array) -> Array:
     buffer = allocate(rows, processings, width, data.dtype)
     buffer[...] = data
     return buffer
+
+
+def _overlaps(data: Array, others: Sequence[Array]) -> bool:
+    """Tell whether two cells of `data`, or one of it and one of the others, are the same memory."""
+    reach = 0
+    for step, size in sorted(
+        (abs(step), size) for step, size in zip(data.strides, data.shape, strict=True) if size > 1
+    ):
+        if step <= reach:
+            return True
+        reach += step * (size - 1)
+    return any(np.shares_memory(data, other) for other in others)
 
 
 def _named(given: list[Incoming], names: Sequence[str] | None, known: list[str]) -> list[Incoming]:
@@ -203,7 +216,9 @@ def label_column(key: str, value: Any, count: int) -> pl.Series:
     """
     kind = pl.String if key in ("partition", "processing") else pl.UInt32
     scalar = value is None or isinstance(value, str) or np.ndim(value) == 0
-    items = pl.Series(key, [value] if scalar else value, strict=False) if not isinstance(value, pl.Series) else value
+    if isinstance(value, np.ndarray):
+        value = value.copy()  # Polars adopts the memory of numpy arrays
+    items = value if isinstance(value, pl.Series) else pl.Series(key, [value] if scalar else value, strict=False)
     if kind is pl.String and items.dtype not in (pl.String, pl.Null, pl.Categorical, pl.Enum):
         raise TypeError(f"{key} is text, not {items.dtype} ({value!r}).")
     if kind is pl.UInt32 and not (items.dtype.is_integer() or items.dtype == pl.Null):
@@ -293,7 +308,7 @@ def update(cells: Cells, new_data: Any, indexes: Any, processing: str) -> tuple[
     data = {}
     for name, array in zip(names, arrays, strict=True):
         if array is not None:
-            data[name] = _checked(array, cells.sources[name], len(ids))
+            data[name] = _checked(array, cells.sources[name], len(ids), cells)
     if not data:
         raise ValueError("every source is None: there is nothing to write.")
     absent = [name for name in names if name not in data]
@@ -302,7 +317,7 @@ def update(cells: Cells, new_data: Any, indexes: Any, processing: str) -> tuple[
     return len(ids), moved
 
 
-def _checked(array: Any, source: FeatureSource, count: int) -> Array:
+def _checked(array: Any, source: FeatureSource, count: int, cells: Cells) -> Array:
     what = f"the new spectra of source {source.name!r}"
     values = check_spectra(array, what)
     expected = (count, len(source.axis))
@@ -314,7 +329,7 @@ def _checked(array: Any, source: FeatureSource, count: int) -> Array:
         raise TypeError(
             f"{what} are {values.dtype}, the source is {source.dtype}; cast with .astype('{source.dtype}')."
         )
-    if any(np.may_share_memory(values, block.buffer) for block in source.blocks):
+    if any(np.may_share_memory(values, block.buffer) for one in cells.sources.values() for block in one.blocks):
         return values.copy()
     return values
 

@@ -198,7 +198,10 @@ def condition(key: str, value: Any, kind: Any) -> pl.Expr:
     for item in listed.drop_nulls().head(1):
         _check_kind(key, item, kind)
     known = _fitted(listed.drop_nulls(), kind)
-    some = column.is_in(pl.lit(known).implode()) if known.len() else pl.lit(False)
+    if known.dtype == pl.String and 0 < known.len() <= 8:  # several times faster than is_in
+        some = pl.any_horizontal([column == item for item in known])
+    else:
+        some = column.is_in(pl.lit(known).implode()) if known.len() else pl.lit(False)
     return some | column.is_null() if listed.null_count() else some
 
 

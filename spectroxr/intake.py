@@ -97,6 +97,9 @@ def take_in(spectra: Any) -> list[Incoming]:
         If an array has not two or three dimensions or is not float.
     """
     if isinstance(spectra, Mapping):
+        for name in spectra:
+            if not isinstance(name, str):
+                raise TypeError(f"the name of a source is text, not {type(name).__name__} ({name!r}).")
         return [_one(value, str(name)) for name, value in spectra.items()]
     if hasattr(spectra, "dims") or (isinstance(spectra, np.ndarray) and spectra.dtype != object):
         return [_one(spectra, None)]

@@ -47,27 +47,37 @@ def coordinates(selection: Selection, index: Index, axis: Axis) -> xr.Coordinate
     import xarray as xr
     from xarray.indexes import PandasIndex
 
-    table = index.part(selection.processings[0], selection.samples)
-    branches = [index.part(name, selection.samples)["branch"].to_numpy() for name in selection.processings]
+    if "labels" not in selection.memo:
+        selection.memo["labels"] = _labels(selection, index)
+    labels: dict[str, Array] = selection.memo["labels"]
     plain: dict[str, xr.Variable] = {
-        name: xr.Variable(("row",), _mirror(table[name])) for name in ("sample", "origin", "partition", "group")
+        name: xr.Variable(("row", "processing")[: labels[name].ndim], labels[name])
+        for name in ("sample", "origin", "partition", "group", "branch")
     }
-    if all(np.array_equal(branches[0], other) for other in branches[1:]):
-        plain["branch"] = xr.Variable(("row",), readonly(np.ascontiguousarray(branches[0])))
-    else:
-        plain["branch"] = xr.Variable(("row", "processing"), readonly(np.stack(branches, axis=1)))
     if axis.segments is not None:
         plain["source"] = xr.Variable(("wavelength",), _text(axis.segments))
     # pandas and xarray keep the read-only memory of an index only if it is handed over as a finished index.
     indexes = {}
     for name, values in (
-        ("row", _mirror(table["row"])),
-        ("processing", readonly(np.array(selection.processings, dtype=object))),
+        ("row", labels["row"]),
+        ("processing", labels["processing"]),
         ("wavelength", axis.values),
     ):
         indexes[name] = PandasIndex(pd.Index(values, dtype=values.dtype, copy=False), name)
         plain.update(indexes[name].create_variables())
     return xr.Coordinates(plain, indexes=indexes)
+
+
+def _labels(selection: Selection, index: Index) -> dict[str, Array]:
+    """Return the labels of a selection as read-only arrays."""
+    table = index.part(selection.processings[0], selection.samples)
+    branches = [index.part(name, selection.samples)["branch"].to_numpy() for name in selection.processings]
+    same = all(np.array_equal(branches[0], other) for other in branches[1:])
+    return {
+        **{name: _mirror(table[name]) for name in ("row", "sample", "origin", "partition", "group")},
+        "branch": readonly(np.ascontiguousarray(branches[0]) if same else np.stack(branches, axis=1)),
+        "processing": readonly(np.array(selection.processings, dtype=object)),
+    }
 
 
 def labelled(cells: Array, selection: Selection, index: Index, name: str, axis: Axis, bands: Picks) -> xr.DataArray:

@@ -1242,6 +1242,8 @@ class Writes(RuleBasedStateMachine):
 
     def refused(self, call: Any) -> None:
         """A call that must raise and change nothing."""
+        code = getattr(call, "__code__", None)
+        note(f"must fail: line {code.co_firstlineno if code else '?'}")
         before = self.dump()
         with pytest.raises(REFUSED):
             call()
