@@ -84,8 +84,8 @@ class FeatureBlock(FeatureReader):
         partition, group, branch : scalar or sequence, optional
             Labels of the new samples (default ``"train"``, 0, 0), one for all or one each.
         copy : bool, default True
-            False adopts the arrays of new sources without copying (unless two cells share memory): do not write to them afterwards, and know that
-            `update_x` on cells that exist does.
+            False adopts the arrays of new sources without copying (unless two of their cells are the same memory): do
+            not write to them afterwards, and know that `update_x` on cells that exist does.
 
         Raises
         ------
