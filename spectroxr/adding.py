@@ -46,8 +46,16 @@ def add_rows(
         extras = _split_attrs(attrs, called)
         for item in given:
             _check_alone(item, len(cells.index))
-        for item, values, extra in zip(given, axes, extras, strict=True):
-            add_source(cells, owner, item, None, processing, values, extra)
+        given_labels = [key for key, value in labels.items() if value is not None]
+        if given_labels:
+            raise ValueError(f"{given_labels[0]} labels new samples; new sources are of samples that have theirs.")
+        before = cells.state()
+        try:
+            for item, values, extra in zip(given, axes, extras, strict=True):
+                add_source(cells, owner, item, None, processing, values, extra)
+        except BaseException:
+            cells.back(before)
+            raise
         return 0
     if cells.sources and {item.name for item in given} != set(cells.sources):
         raise ValueError(
@@ -345,8 +353,8 @@ def augment(cells: Cells, samples: Array, copies: Array) -> Array:
         At least one each.
     """
     index = cells.index
+    ids = index.next_ids(sum(copies.tolist()))
     parents = np.repeat(samples, copies)
-    ids = index.next_ids(len(parents))
     lines = {}
     holes = {}
     for name, held in index.lines.items():

@@ -177,7 +177,8 @@ def condition(key: str, value: Any, kind: Any) -> pl.Expr:
             raise TypeError(f"the range for {key!r} is inclusive and takes no step, not {value}.")
         low = pl.lit(True) if value.start is None else column >= _plain(value.start)
         high = pl.lit(True) if value.stop is None else column <= _plain(value.stop)
-        return column.is_not_null() & low & high
+        number = column.is_not_nan() if kind.is_float() else column.is_not_null()
+        return number & low & high
     if isinstance(value, str | bytes) or not isinstance(
         value, Sequence | set | frozenset | range | np.ndarray | pl.Series
     ):

@@ -160,7 +160,8 @@ def side_by_side(blocks: Sequence[Array], axis: int) -> Array | None:
     place, second = (block.__array_interface__["data"][0] for block in blocks[:2])
     step = second - place if all(block.shape[axis] == 1 for block in blocks) else first.strides[axis]
     for block in blocks:
-        if block.dtype != first.dtype or block.strides != first.strides:
+        alike = (a == b or size == 1 for a, b, size in zip(block.strides, first.strides, first.shape, strict=True))
+        if block.dtype != first.dtype or not all(alike):
             return None
         if block.__array_interface__["data"][0] != place:
             return None

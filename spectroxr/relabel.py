@@ -104,6 +104,11 @@ def _scatter(column: pl.Series, samples: Array, values: pl.Series) -> pl.Series:
 
 def _branches(index: Index, samples: Array, processings: list[str | None], values: Array) -> dict[str, Array]:
     names = np.array(processings, dtype=object)
+    asked_for = pl.DataFrame({"sample": samples, "name": pl.Series(processings, dtype=pl.String), "value": values})
+    asked_for = asked_for.unique()
+    twice = asked_for.filter(asked_for.select("sample", "name").is_duplicated())
+    if twice.height:
+        raise ValueError(f"a line of sample {twice['sample'][0]} would get several values of 'branch'.")
     branches: dict[str, Array] = {}
     for processing, lines in index.lines.items():
         asked = np.array([n is None or n == processing for n in names], dtype=bool)

@@ -189,6 +189,13 @@ class TargetBlock:
         old = self._versions.get(processing_id)
         columns = {}
         lists = len(names) == 1 and isinstance(self._raw.schema[names[0]], pl.List | pl.Array)
+        if lists and old is not None and names[0] in old.columns:
+            known = old[names[0]].list.len() if isinstance(old.schema[names[0]], pl.List) else None
+            widths = set() if known is None else set(known.drop_nulls().to_list())
+            if widths - {values.shape[1]}:
+                raise ValueError(
+                    f"version {processing_id!r} has {widths.pop()} values a sample, not {values.shape[1]}."
+                )
         if len(names) == 1 and (lists or values.shape[1] != 1):
             columns[names[0]] = column_of(names[0], values, lists)
         elif values.shape[1] == len(names):
@@ -213,6 +220,8 @@ class TargetBlock:
         if target is None:
             return self.columns
         names = [target] if isinstance(target, str) else list(target)
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"target names no target, or one twice: {names}.")
         for name in names:
             if name not in self.columns:
                 raise UnknownNameError(nearest(name, self.columns, "target"))

@@ -662,3 +662,56 @@ def test_vectors_missing_in_some_samples_keep_their_width(ds):
         got = ds.y(filter, target="targets")
         assert got.shape[1] == 2 and np.isnan(got[-1]).all()
     assert ds.y({"sample": 1}).shape == ds.y({"sample": 0}).shape == (1, 3)
+
+
+def test_vectors_of_one_version_have_one_width(ds):
+    ds.add_targets(pl.DataFrame({"sample": [0], "targets": [[0.1, 0.2]]}))
+    for target in ("targets", "protein"):
+        ds.update_y(np.ones((1, 3)), [0], "wide", target=target)
+        with pytest.raises((ValueError, TypeError)):
+            ds.update_y(np.ones((1, 2)), [1], "wide", target=target)
+        assert ds.y({"sample": 0}, processing="wide", target=target).shape == (1, 3)
+
+
+# --- all or nothing
+
+
+def test_several_new_sources_come_all_or_none(ds):
+    with pytest.raises(ValueError, match="twice"):
+        ds.add_features({"uv": spectra(6, 2), "vis": spectra(6, 2)}, wavelength={"uv": [1.0, 2.0], "vis": [1.0, 1.0]})
+    assert [source.name for source in ds.features.sources] == ["nir", "mir"]
+    assert [a.shape for a in ds.x()] == [(6, 4), (6, 3)]
+
+
+def test_labels_of_no_new_sample_are_refused(ds):
+    with pytest.raises(ValueError, match="partition"):
+        ds.add_features({"uv": spectra(6, 2)}, partition="test")
+    assert [source.name for source in ds.features.sources] == ["nir", "mir"]
+
+
+def test_contradictory_values_are_refused(ds):
+    before = ds.features.index_df
+    for key, values in {"partition": ["a", "b", "c"], "group": [1, 2, 3], "branch": [1, 2, 3]}.items():
+        with pytest.raises(ValueError, match="several values"):
+            ds.update_indexes([0, 1, 0], {key: values})
+    assert ds.features.index_df.equals(before)
+    with pytest.raises(ValueError):
+        ds.update_y(np.ones((6, 2)), range(6), "z", target=["protein", "protein"])
+    assert ds.targets.versions == ("raw",)
+
+
+def test_nan_is_in_no_range(ds):
+    ds.update_y(np.array([np.nan, 1.0]), [0, 1], "raw")
+    for bounds in (slice(0, None), slice(None, 20), slice(0, 20)):
+        assert ds.meta({"protein": bounds})["sample"].to_list() == [1, 2, 3, 4, 5]
+    assert ds.meta({"protein": float("nan")})["sample"].to_list() == [0]
+
+
+@pytest.mark.parametrize("layout", ["2d", "2d_interlaced", "3d", "3d_transpose"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_pack_makes_a_view_of_one_sample_too(layout, n):
+    ds = SpectroDataset()
+    ds.add_features({"a": spectra(n, 2), "b": spectra(n, 3)})
+    ds.pack(layout=layout, src_concat=True)
+    (x,) = ds.x({"sample": 0}, layout, True, copy=False)
+    assert x.ravel().tolist() == [0, 1, 0, 1, 2]

@@ -514,7 +514,7 @@ class Writes(RuleBasedStateMachine):
         by = [] if by is None else [by] if isinstance(by, str) else by
         self.packed = (layout, concat, tuple(by))
         rows = self.rows()
-        if not by or by[0] in ("row", "branch") or len(set(rows)) < len(rows):
+        if len(by) != 1 or by[0] in ("row", "branch") or len(set(rows)) < len(rows):
             return
         for s, sample in enumerate(self.m.samples):
             value = sample[by[0]] if by[0] in sample else self.m.side(s, by[0])
@@ -1469,11 +1469,11 @@ class Writes(RuleBasedStateMachine):
             if k > 1:
                 wrong.append(lambda: ds.update_y(np.ones((1, k + 1)), [0], "z"))
             if numbers:
-                c = numbers[0]
-                wrong.append(lambda: ds.update_y(np.array(["x"]), [0], "raw", target=c))
-                if TARGETS[c][0].is_integer():
-                    wrong.append(lambda: ds.update_y(np.array([0.5]), [0], "raw", target=c))
-                    wrong.append(lambda: ds.update_y(np.array([2.0**70]), [0], "raw", target=c))
+                number = numbers[0]
+                wrong.append(lambda: ds.update_y(np.array(["x"]), [0], "raw", target=number))
+                if TARGETS[number][0].is_integer():
+                    wrong.append(lambda: ds.update_y(np.array([0.5]), [0], "raw", target=number))
+                    wrong.append(lambda: ds.update_y(np.array([2.0**70]), [0], "raw", target=number))
             for (version, s, c), _ in list(m.y.items())[:3]:
                 if version == "raw":
                     again = frame({c: [TARGETS[c][1][0]]}, {c: TARGETS[c][0]}).with_columns(sample=pl.lit(s), newer=1.0)
@@ -1483,8 +1483,8 @@ class Writes(RuleBasedStateMachine):
                 other = pl.DataFrame({"sample": [0], "newer": [1.0], c: pl.Series([None], dtype=kind)})
                 wrong.append(lambda other=other: ds.add_targets(other))
             if "ohe" in m.versions:
-                c = m.targets["ohe"][0]
-                wrong.append(lambda: ds.update_y(np.ones((1, 2), dtype="uint8"), [0], "ohe", target=c))
+                coded = m.targets["ohe"][0]
+                wrong.append(lambda: ds.update_y(np.ones((1, 2), dtype="uint8"), [0], "ohe", target=coded))
         else:
             wrong.append(lambda: ds.update_y(np.ones((1, 1)), [0], "z"))
         for c in m.meta_columns[:2]:
