@@ -156,7 +156,7 @@ class PredictionBlock:
                 raise UnknownNameError(nearest(key, [*table.columns, *self.resolver.filter_keys()], "filter key"))
         mask = pl.repeat(True, table.height, dtype=pl.Boolean, eager=True)
         if conditions:
-            mask &= mask_of(table, conditions)
+            mask &= mask_of(self._widened(table, conditions), conditions)
         if names is not None:
             wanted = pl.Series(self.resolver.samples(names), dtype=pl.UInt32)
             mask &= table["sample"].is_in(wanted.implode())
@@ -169,6 +169,23 @@ class PredictionBlock:
         elif not _names(filter, "processing") and not _names(filter, "inverse"):
             mask &= ~table["inverse"]
         return table.filter(mask)
+
+    def _widened(self, table: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFrame:
+        """Return the table with the columns of samples that conditions need besides its own."""
+        roots = dict.fromkeys(root for condition in conditions for root in condition.meta.root_names())
+        for name in roots:
+            if name in table.columns:
+                continue
+            homes = [side for side in self.resolver.side.values() if name in side.columns]
+            if len(homes) == 1:
+                values = homes[0].column(name)
+            elif not homes and name in self._index.samples.columns:
+                values = self._index.samples[name]
+            else:
+                valid = dict.fromkeys([*table.columns, *self.resolver.filter_keys()])
+                raise UnknownNameError(nearest(name, valid, "column of predictions and samples"))
+            table = table.with_columns(values.gather(table["sample"]).alias(name))
+        return table
 
     def prediction(self, filter: Filter = None, processed: bool = True) -> Array:
         """Return the predictions that a filter selects, in the order in which they were added.
@@ -274,9 +291,7 @@ def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, li
     if filter is None:
         return None, []
     if isinstance(filter, pl.Expr):
-        if set(filter.meta.root_names()) <= set(schema):
-            return None, [filter]
-        return filter, []
+        return (None, [filter]) if set(filter.meta.root_names()) & set(schema) else (filter, [])
     if not isinstance(filter, dict):
         raise TypeError(f"a filter is None, a dict or a Polars expression, not {type(filter).__name__}.")
     mine = [condition(key, value, schema[key]) for key, value in filter.items() if key in schema]

@@ -54,6 +54,10 @@ def test_filters_by_own_columns_and_by_sample(ds):
     assert ds.prediction({"partition": "val", "sample": [3]}).ravel().tolist() == [3.0, 13.0]
     assert ds.prediction(pl.col("fold") == 0).shape == (4, 1)
     assert ds.prediction(pl.col("protein") > 11.5).shape == (4, 1)
+    mixed = (pl.col("protein") > 11.5) & (pl.col("fold") == 1) & (pl.col("group") == 0)
+    assert ds.prediction(mixed).ravel().tolist() == [11.0, 12.0]
+    with pytest.raises(UnknownNameError, match="'protein'"):
+        ds.prediction((pl.col("fold") == 0) & (pl.col("protien") > 1))
     with pytest.raises(UnknownNameError, match="model"):
         ds.prediction({"modle": "pls"})
     with pytest.raises(ValueError, match="no prediction matches"):
