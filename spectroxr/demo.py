@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.dataset import SpectroDataset
+from spectroxr.demo_figures import draw_prediction, draw_spectra
 from spectroxr.schema import Array
 
 __all__ = ["Outcome", "run"]
@@ -114,9 +115,9 @@ def run(out: Path | str = "spectroxr-demo") -> Outcome:
         _check_equal(ds, again)
     steps.note("equal in spectra, index, targets, metadata, folds and predictions.")
     with steps("Drawing the training spectra"):
-        first = draw_spectra(again, folder / "spectra.png")
+        first = draw_spectra(again, CUT, folder / "spectra.png")
     with steps("Drawing glucose over time"):
-        second = draw_prediction(again, folder / "glucose.png")
+        second = draw_prediction(again, MODEL, compared(again), folder / "glucose.png")
 
     outcome = Outcome(ds, store, (first, second), cv_mae, cv_rmse, process, time.perf_counter() - start)
     _report(outcome, again)
@@ -255,54 +256,6 @@ def compared(ds: SpectroDataset) -> pl.DataFrame:
         .join(lines, on="sample", how="left", maintain_order="left")
         .with_columns(error=pl.col("predicted") - pl.col("glucose"), flat=pl.Series(np.ptp(spectra, axis=1) == 0))
     )
-
-
-def draw_spectra(ds: SpectroDataset, path: Path) -> Path:
-    """Draw the training spectra and their derivatives by wavenumber, coloured by glucose."""
-    from matplotlib.figure import Figure
-
-    from spectroxr import plot
-
-    figure = Figure(figsize=(9, 7), dpi=150, layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True)
-    glucose = ds.y({"partition": "train"}, target="glucose")
-    for ax, kind, title in zip(
-        axes,
-        ("raw", "derivative"),
-        (f"{len(glucose)} training spectra, as measured", "Linear baseline removed, first derivative"),
-        strict=True,
-    ):
-        array = ds.sel({"partition": "train", "processing": kind}, source=CUT)
-        plot.spectra(array, glucose, ax=ax, key=False, title=title)
-    axes[0].set_xlabel("")
-    axes[1].set_ylabel("Change of absorbance per point")
-    figure.align_ylabels(axes)
-    figure.colorbar(axes[0].collections[0], ax=axes, label="Glucose by HPLC (g/L)")
-    figure.savefig(path)
-    return path
-
-
-def draw_prediction(ds: SpectroDataset, path: Path) -> Path:
-    """Draw predicted glucose over time with the HPLC values."""
-    from matplotlib.figure import Figure
-
-    from spectroxr import plot
-
-    table = compared(ds)
-    figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
-    plot.over_time(
-        ds.meta({"partition": "process"})["time"],
-        ds.prediction({"partition": "process", "model": MODEL}),
-        table["hplc_time"],
-        table["glucose"],
-        ax=figure.subplots(),
-        name="Glucose",
-        units="g/L",
-        labels=("PLS, from the spectra", "HPLC, off-line"),
-        title="Fermentation: glucose predicted and measured",
-    )
-    figure.savefig(path)
-    return path
 
 
 @dataclass

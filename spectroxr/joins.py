@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-__all__ = ["completed", "overlaid"]
+__all__ = ["check_width", "completed", "overlaid"]
 
 
 def completed(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
@@ -54,3 +54,17 @@ def _exact_cast(values: pl.Series, kind: Any) -> pl.Series:
     if not cast.cast(values.dtype, strict=True).equals(values):
         raise ValueError("the cast would lose digits")
     return cast
+
+
+def check_width(old: pl.DataFrame, name: str, width: int, version: str) -> None:
+    """Raise if the lists of a column are not `width` values long.
+
+    Raises
+    ------
+    ValueError
+        If so.
+    """
+    if name in old.columns and isinstance(old.schema[name], pl.List):
+        others = set(old[name].list.len().drop_nulls().to_list()) - {width}
+        if others:
+            raise ValueError(f"version {version!r} has {others.pop()} values a sample, not {width}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from spectroxr.schema import Array
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from spectroxr.reading import FeatureReader
 
 __all__ = ["Block", "FeatureSource", "allocate"]
 
@@ -34,6 +32,16 @@ def allocate(rows: int, processings: int, width: int, dtype: Any, interlaced: bo
     if interlaced:
         return np.empty((rows, width, processings), dtype=dtype).transpose(0, 2, 1)
     return np.empty((rows, processings, width), dtype=dtype)
+
+
+class Owner(Protocol):
+    """What a source asks of the block it belongs to."""
+
+    def physical(self, name: str) -> Array:
+        """All rows of a source."""
+
+    def sel(self, filter: None, source: str) -> xr.DataArray:
+        """All samples of a source, labelled."""
 
 
 class Block:
@@ -80,12 +88,12 @@ class FeatureSource:
         float32 or float64, of all processings.
     """
 
-    def __init__(self, name: str, axis: Axis, dtype: Any, owner: FeatureReader) -> None:
+    def __init__(self, name: str, axis: Axis, dtype: Any, owner: Owner) -> None:
         self.name = name
         self.axis = axis
         self.dtype = np.dtype(dtype)
         self.blocks: list[Block] = []
-        self._owner: FeatureReader = weakref.proxy(owner)
+        self._owner: Owner = weakref.proxy(owner)
         self._retired: list[tuple[weakref.ref[Array], dict[str, int]]] = []
 
     def __repr__(self) -> str:

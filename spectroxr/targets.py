@@ -12,7 +12,7 @@ from spectroxr.cells import check_name, sample_ids
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.inherit import check_samples, inherited, spread
-from spectroxr.joins import overlaid
+from spectroxr.joins import check_width, overlaid
 from spectroxr.log import enabled, log
 from spectroxr.metadata import check_columns
 from spectroxr.schema import Array, Filter
@@ -189,13 +189,8 @@ class TargetBlock:
         old = self._versions.get(processing_id)
         columns = {}
         lists = len(names) == 1 and isinstance(self._raw.schema[names[0]], pl.List | pl.Array)
-        if lists and old is not None and names[0] in old.columns:
-            known = old[names[0]].list.len() if isinstance(old.schema[names[0]], pl.List) else None
-            widths = set() if known is None else set(known.drop_nulls().to_list())
-            if widths - {values.shape[1]}:
-                raise ValueError(
-                    f"version {processing_id!r} has {widths.pop()} values a sample, not {values.shape[1]}."
-                )
+        if lists and old is not None:
+            check_width(old, names[0], values.shape[1], processing_id)
         if len(names) == 1 and (lists or values.shape[1] != 1):
             columns[names[0]] = column_of(names[0], values, lists)
         elif values.shape[1] == len(names):

@@ -187,8 +187,8 @@ def test_what_the_figures_show(ran, tmp_path, monkeypatch):
 
     kept = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path: kept.append(self))
-    demo.draw_spectra(ran.dataset, tmp_path / "a.png")
-    demo.draw_prediction(ran.dataset, tmp_path / "b.png")
+    demo.draw_spectra(ran.dataset, demo.CUT, tmp_path / "a.png")
+    demo.draw_prediction(ran.dataset, demo.MODEL, demo.compared(ran.dataset), tmp_path / "b.png")
     first, second = kept
     raw, derivative, bar = first.axes
     for ax, kind in ((raw, "raw"), (derivative, "derivative")):
