@@ -68,13 +68,13 @@ class ChunkFiles:
 
     def codecs(self, compression: str) -> list[Any]:
         """Return the codecs that the chunks are written with, for the metadata of the Zarr array."""
-        from zarr.codecs import BloscCname, BloscCodec, BloscShuffle, Crc32cCodec
+        from zarr.codecs import BloscCodec, Crc32cCodec
 
         blosc = BloscCodec(
             typesize=self.dtype.itemsize,
-            cname=BloscCname(compression),
+            cname=compression,
             clevel=LEVELS[compression],
-            shuffle=BloscShuffle.shuffle,
+            shuffle="shuffle",
         )
         return [blosc, Crc32cCodec()]
 
