@@ -70,9 +70,10 @@ class ChunkFiles:
         """Return the codecs that the chunks are written with, for the metadata of the Zarr array."""
         from zarr.codecs import BloscCodec, Crc32cCodec
 
+        name: Any = compression  # some zarr versions take an enumeration here, all take its text
         blosc = BloscCodec(
             typesize=self.dtype.itemsize,
-            cname=compression,
+            cname=name,
             clevel=LEVELS[compression],
             shuffle="shuffle",
         )
