@@ -1,7 +1,7 @@
 # Everything runs in a local virtual environment; nothing is installed elsewhere.
 VENV ?= .venv
 # the first interpreter that is 3.11 or later and can make virtual environments
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python3.15 python; do \
 	$$p -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 BIN := $(VENV)/bin
 EXTRAS ?= test

@@ -11,7 +11,7 @@ import polars as pl
 from spectroxr.cells import Cells, check_name, sample_ids
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import LARGEST
-from spectroxr.intake import Incoming, axis_of, check_spectra, per_source, take_in
+from spectroxr.intake import Incoming, axis_of, check_spectra, per_source, take_in, unlabelled
 from spectroxr.schema import Array
 from spectroxr.source import Block, FeatureSource, allocate
 
@@ -316,7 +316,7 @@ def update(cells: Cells, new_data: Any, indexes: Any, processing: str) -> tuple[
     data = {}
     for name, array in zip(names, arrays, strict=True):
         if array is not None:
-            data[name] = _checked(array, cells.sources[name], len(ids), cells)
+            data[name] = _checked(array, cells.sources[name], ids, cells)
     if not data:
         raise ValueError("every source is None: there is nothing to write.")
     absent = [name for name in names if name not in data]
@@ -325,10 +325,12 @@ def update(cells: Cells, new_data: Any, indexes: Any, processing: str) -> tuple[
     return len(ids), moved
 
 
-def _checked(array: Any, source: FeatureSource, count: int, cells: Cells) -> Array:
+def _checked(array: Any, source: FeatureSource, ids: Array, cells: Cells) -> Array:
     what = f"the new spectra of source {source.name!r}"
+    if hasattr(array, "dims") and hasattr(array, "coords"):
+        array = unlabelled(array, source.axis, ids, what)
     values = check_spectra(array, what)
-    expected = (count, len(source.axis))
+    expected = (len(ids), len(source.axis))
     if values.shape != expected:
         raise ValueError(
             f"{what} have shape {values.shape}; {expected[0]} samples of {expected[1]} wavelengths make {expected}."

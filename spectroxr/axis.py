@@ -60,8 +60,8 @@ class Axis:
             raise ValueError("the axis holds values that are not finite.")
         if len(np.unique(array)) != length:
             raise ValueError("the axis holds the same value twice.")
-        kept = {key: value for key, value in (attrs or {}).items() if value is not None}
-        return cls(readonly(array), copy.deepcopy(kept))
+        kept = {key: as_json(value, key) for key, value in (attrs or {}).items() if value is not None}
+        return cls(readonly(array), kept)
 
     def same_as(self, values: Any) -> bool:
         """Tell whether `values` are this axis but for rounding (a millionth of the finest spacing)."""
@@ -155,3 +155,22 @@ def split_attrs(attrs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
     if "quantity" in kept:
         kept.setdefault("long_name", kept["quantity"])
     return on_axis, kept
+
+
+def as_json(value: Any, name: str) -> Any:
+    """Return a copy of an attribute as plain JSON: numbers and arrays of numpy as those of Python.
+
+    Raises
+    ------
+    TypeError
+        If JSON has nothing for it.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: as_json(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item, name) for item in value]
+    raise TypeError(f"attribute {name!r} is kept as JSON, which has nothing for a {type(value).__name__}: {value!r}.")

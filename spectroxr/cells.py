@@ -173,6 +173,10 @@ def check_name(name: Any, what: str) -> str:
         raise TypeError(f"the name of a {what} is text, not {type(name).__name__} ({name!r}).")
     if not name or (what == "source" and "/" in name):
         raise ValueError(f"{name!r} cannot name a {what}: it is empty or holds a '/'.")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name!r} cannot name a {what}: it is not valid Unicode text.") from None
     return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ import polars as pl
 
 from spectroxr.features import FeatureBlock
 from spectroxr.folds import FoldsManager
-from spectroxr.log import enabled, log
+from spectroxr.log import enabled, log, quiet
 from spectroxr.metadata import MetadataBlock
 from spectroxr.predictions import PredictionBlock
 from spectroxr.summary import describe
@@ -20,6 +21,8 @@ from spectroxr.transaction import all_or_nothing, numbered
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from spectroxr.snapshot import Snapshot
 
 __all__ = ["SpectroDataset"]
 
@@ -91,9 +94,20 @@ class SpectroDataset:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and deep-copy by what would be stored: the copy shares nothing with this dataset."""
-        from spectroxr.io import restore, snapshot
+        from spectroxr.io import snapshot
 
-        return restore, (snapshot(self),)
+        return _rebuilt, (snapshot(self),)
+
+    def __copy__(self) -> SpectroDataset:
+        """Return a dataset that shares nothing with this one, as `copy.deepcopy` does."""
+        return copy.deepcopy(self)
+
+    def __contains__(self, source: object) -> bool:
+        """Tell whether there is a source of that name."""
+        return source in self.features.cells.sources
+
+    #: A dataset has samples, sources and processings to go through; none is what ``for _ in ds`` would mean.
+    __iter__: None = None
 
     def __getitem__(self, source: str) -> xr.DataArray:
         """Return all samples of a source as a DataArray; see `sel`."""
@@ -128,7 +142,7 @@ class SpectroDataset:
             As the three methods; the dataset is then as it was.
         """
         start = len(self)
-        with all_or_nothing(self):
+        with all_or_nothing(self), quiet():
             self.add_features(features, **options)
             if targets is not None:
                 self.targets.add_targets(numbered(targets, start, len(self)))
@@ -172,7 +186,8 @@ class SpectroDataset:
         Notes
         -----
         A sample that shares its row with others (by augmentation) gets a row of its own first, so that no other sample
-        changes.
+        changes. Spectra that are a map of a file (or a read-only array that was adopted) are put into memory first:
+        earlier views go on showing the file.
         """
         self.features.update_x(new_data, indexes, processing_hash)
 
@@ -192,10 +207,12 @@ class SpectroDataset:
         TypeError, ValueError, UnknownNameError
             If anything does not fit; the dataset is then as it was.
         """
-        with all_or_nothing(self):
+        with all_or_nothing(self), quiet():
             self.targets.add_targets(y_df)
             if meta_df is not None:
                 self.metadata.add_meta(meta_df)
+        if enabled():
+            log(f"add_targets: {y_df.height} lines" + ("" if meta_df is None else f", metadata of {meta_df.height}"))
 
     y = _of("targets", TargetBlock.y)
     get_indexed_targets = _of("targets", TargetBlock.get_indexed_targets)
@@ -275,7 +292,8 @@ class SpectroDataset:
         path : str or path-like
             The folder, such as ``"name.spectro"``; a store there is replaced once the new one is written.
         compression : {"zstd", "lz4", "zlib", None}
-            None stores the spectra as they lie in memory: `load` then maps the file instead of reading it.
+            For ``format="zarr"``; an ``.npy`` file is never compressed. None stores the spectra as they lie in memory:
+            `load` then maps the file instead of reading it.
         format : {"zarr", "npy"}
             ``zarr``: Zarr for the features, Parquet for the tables; plain xarray and Polars read them. ``npy``: one
             ``.npy`` file per source, Parquet for the tables.
@@ -316,9 +334,9 @@ class SpectroDataset:
             If there is no store, or it is damaged, incomplete, newer than this package, or not ours; the message names
             the file.
         """
-        from spectroxr.io import load
+        from spectroxr.io import stored
 
-        ds = load(path, verify=verify)
+        ds = _rebuilt(stored(path, verify=verify))
         if enabled():
             log(f"load: {os.fspath(path)}, {len(ds)} samples")
         return ds
@@ -343,3 +361,11 @@ class SpectroDataset:
         print(describe(self))
         if enabled():
             log(f"print_summary: {len(self)} samples")
+
+
+def _rebuilt(parts: Snapshot) -> SpectroDataset:
+    from spectroxr.io import fill
+
+    ds = SpectroDataset()
+    fill(ds, parts)
+    return ds

@@ -301,7 +301,10 @@ def _float64(table: pl.DataFrame) -> Array:
 
 
 def _about(partition: str, fold: int | None = None) -> dict[str, Any]:
-    return {"model": MODEL, "fold": fold, "repeat": 0, "partition": partition, "processing": "raw", "units": "g/L"}
+    return {"model": MODEL, "fold": fold, "repeat": 0, "partition": partition, "processing": "raw", "units": "g/L"} | {
+        "source": CUT,
+        "features": "centred",
+    }
 
 
 def _check_equal(one: SpectroDataset, other: SpectroDataset) -> None:

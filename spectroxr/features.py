@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,9 +17,6 @@ from spectroxr.log import enabled, log
 from spectroxr.reading import FeatureReader
 from spectroxr.relabel import update_labels
 from spectroxr.schema import Array, Filter, check_layout
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["FeatureBlock"]
 
@@ -147,6 +146,50 @@ class FeatureBlock(FeatureReader):
         if enabled():
             log(f"add_source: {name!r} for {len(ids)} samples")
 
+    def dump_numpy(self, path: str | os.PathLike[str]) -> list[Path]:
+        """Write one ``features_src#.npy`` per source, ``(row, processing, wavelength)``, into a folder.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The folder; made if it is missing.
+
+        Returns
+        -------
+        list of Path
+            The files, in the order of the sources. `SpectroDataset.save` with ``format="npy"`` writes the tables too.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / f"features_src{k}.npy" for k in range(len(self.sources))]
+        for file, source in zip(files, self.sources, strict=True):
+            np.save(file, source.array, allow_pickle=False)
+        if enabled():
+            log(f"dump_numpy: {len(files)} sources")
+        return files
+
+    def load_numpy(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Add the sources of a folder of ``features_src#.npy``, mapped and not read.
+
+        Parameters
+        ----------
+        path : str or path-like
+        **options
+            As in `add_features`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no such file.
+        """
+        files: list[Path] = []
+        while (file := Path(path) / f"features_src{len(files)}.npy").exists():
+            files.append(file)
+        if not files:
+            raise FileNotFoundError(f"{path} holds no features_src0.npy.")
+        arrays = [np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)) for file in files]
+        self.add_features(arrays, **{"copy": False, **options})
+
     def update_x(self, new_data: Any, indexes: Any, processing_id: str) -> None:
         """Write a variant of some samples.
 
@@ -209,6 +252,11 @@ class FeatureBlock(FeatureReader):
         -------
         polars.DataFrame
             The new lines of the index, as `augment_samples_x`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the number of copies is not a positive whole number, or the filter matches nothing.
         """
         _, copies = _pair((0, copies_per_sample))
         samples = self._resolver.samples(filter)

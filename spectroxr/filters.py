@@ -216,7 +216,13 @@ def _fitted(listed: pl.Series, kind: Any) -> pl.Series:
 
 
 def _check_kind(key: str, value: Any, kind: Any) -> None:
-    """Raise where a number would be compared with text, or a truth value read as the number 0 or 1."""
+    """Raise where a number would be compared with text, a truth value read as 0 or 1, or a list with one value."""
+    if isinstance(kind, pl.List | pl.Array | pl.Struct):
+        raise TypeError(
+            f"{key!r} holds {kind}; filter by an expression on it, such as pl.col({key!r}).list.first() > 1."
+        )
+    if hasattr(value, "__next__"):
+        raise TypeError(f"the filter compares {key!r} with a {type(value).__name__}: {value!r}.")
     text = kind == pl.String or isinstance(kind, pl.Categorical | pl.Enum)
     wrong = isinstance(value, bool) and kind != pl.Boolean
     wrong |= isinstance(value, str) and kind.is_numeric()

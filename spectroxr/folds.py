@@ -69,7 +69,7 @@ class FoldsManager:
         UnknownNameError, TypeError
             If a sample or column does not exist, or arguments do not fit.
         """
-        if hasattr(splitter, "split"):
+        if hasattr(splitter, "split") and not isinstance(splitter, str):
             pairs = self._split(splitter, args, kwargs, filter, target, groups)
         else:
             if args or kwargs or groups is not None or target is not None or filter is not None:
@@ -97,7 +97,7 @@ class FoldsManager:
             raise ValueError("the filter selects no original sample.")
         y = None
         if target is not None or len(self._targets.columns) == 1:
-            y = self._targets.values(ids, "raw" if target is None else None, target or self._targets.columns[0])
+            y = self._targets.values(ids, None, target or self._targets.columns[0])
             if y.dtype.kind == "f" and np.isnan(y).any() and target is None:
                 y = None
         if isinstance(groups, str):
@@ -245,6 +245,8 @@ class FoldsManager:
 
 def _pairs(folds: Any) -> list[tuple[Any, Any]]:
     pairs = []
+    if isinstance(folds, str):
+        raise TypeError(f"folds come from a splitter, such as KFold(5), or an iterable of (train, val), not {folds!r}.")
     try:
         given = list(folds)
     except TypeError:

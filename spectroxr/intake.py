@@ -12,7 +12,7 @@ from spectroxr.axis import Axis
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.schema import FLOATS, Array
 
-__all__ = ["Incoming", "check_spectra", "per_source", "take_in"]
+__all__ = ["Incoming", "axis_of", "check_spectra", "per_source", "take_in", "unlabelled"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def check_spectra(array: Any, what: str) -> Array:
     TypeError
         If it is of another type; integers are never cast silently.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{what} are a masked array; say what masked values are, for instance with .filled(np.nan).")
     array = np.asarray(array)
     checked: Array = array
     if array.dtype not in FLOATS:
@@ -191,3 +193,30 @@ def axis_of(given: Incoming, values: Any, attrs: Mapping[str, Any], previous: Ax
                 f"{what} has {key} {previous.attrs[key]!r}, the new rows have {known[key]!r}; convert them first."
             )
     return previous
+
+
+def unlabelled(value: Any, axis: Axis, ids: Array, what: str) -> Array:
+    """Return a DataArray of one processing as ``(sample, wavelength)``, its labels checked against axis and samples.
+
+    Raises
+    ------
+    ValueError
+        If its dims, its axis or its ``sample`` coordinate do not fit.
+    """
+    given = _labelled(value, None, what)
+    assert given.data is not None
+    if given.data.shape[1] != 1:
+        raise ValueError(f"{what} have {given.data.shape[1]} processings; write them one at a time.")
+    if given.axis is not None and not axis.same_as(given.axis):
+        raise ValueError(
+            f"{what} are on another axis than the source; add_source takes spectra on an axis of their own."
+        )
+    (row,) = (dim for dim in value.dims if dim not in ("wavelength", "processing"))
+    if "sample" in value.coords and value.coords["sample"].dims == (row,):
+        named = np.asarray(value.coords["sample"].values)
+        if not np.array_equal(named, ids):
+            raise ValueError(
+                f"{what} are of samples {named.tolist()[:10]}, indexes names {ids.tolist()[:10]}; pass .values to "
+                "write them to other samples."
+            )
+    return given.data[:, 0, :]

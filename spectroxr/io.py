@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from spectroxr.axis import Axis
-from spectroxr.dataset import SpectroDataset
 from spectroxr.errors import StoreError
 from spectroxr.index import Index
 from spectroxr.layouts import readonly
 from spectroxr.snapshot import Snapshot, SourceSnapshot
 from spectroxr.source import Block, FeatureSource
 
-__all__ = ["load", "restore", "save", "snapshot"]
+if TYPE_CHECKING:
+    from spectroxr.dataset import SpectroDataset
+
+__all__ = ["fill", "save", "snapshot", "stored"]
 
 
 def snapshot(ds: SpectroDataset) -> Snapshot:
@@ -26,6 +28,7 @@ def snapshot(ds: SpectroDataset) -> Snapshot:
     sources = []
     for source in cells.sources.values():
         planes = []
+        source.settle(cells.rows)
         held = [name for name in names if source.where(name)]
         for name in held:
             place = source.where(name)
@@ -52,15 +55,14 @@ def snapshot(ds: SpectroDataset) -> Snapshot:
     )
 
 
-def restore(parts: Snapshot) -> SpectroDataset:
-    """Return the dataset of a snapshot, adopting its arrays.
+def fill(ds: SpectroDataset, parts: Snapshot) -> None:
+    """Make an empty dataset that of a snapshot, adopting its arrays.
 
     Raises
     ------
     StoreError
         If its parts contradict each other.
     """
-    ds = SpectroDataset()
     cells = ds.features.cells
     state: dict[str, Any] = parts.documents.get("state") or {}
     order = state.get("processings") or parts.index["processing"].unique(maintain_order=True).to_list()
@@ -80,7 +82,6 @@ def restore(parts: Snapshot) -> SpectroDataset:
     ds.metadata.restore(parts.tables["metadata"])
     ds.predictions.restore(parts.tables["predictions"])
     ds.folds.restore(parts.documents.get("folds") or [])
-    return ds
 
 
 def _blocks(given: SourceSnapshot) -> list[Block]:
@@ -109,8 +110,8 @@ def save(
     write_store(path, snapshot(ds), compression=compression, format=format)
 
 
-def load(path: str | os.PathLike[str], *, verify: bool = False) -> SpectroDataset:
-    """Read a dataset from a folder; see `SpectroDataset.load`."""
+def stored(path: str | os.PathLike[str], *, verify: bool = False) -> Snapshot:
+    """Read what a folder holds; see `SpectroDataset.load`."""
     from spectroxr.storage import read_store
 
-    return restore(read_store(path, verify=verify))
+    return read_store(path, verify=verify)

@@ -10,7 +10,7 @@ import polars as pl
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.inherit import check_samples, inherited, spread
-from spectroxr.joins import completed
+from spectroxr.joins import completed, overlaid
 from spectroxr.log import enabled, log
 from spectroxr.schema import INDEX_SCHEMA, Filter
 from spectroxr.selection import Resolver
@@ -95,6 +95,51 @@ class MetadataBlock:
         if enabled():
             log(f"add_meta: {new.height} samples, columns {names}")
 
+    def update_meta(self, meta_df: pl.DataFrame) -> None:
+        """Set attributes of samples, nulls included.
+
+        Parameters
+        ----------
+        meta_df : polars.DataFrame
+            ``sample`` and columns that exist: each value replaces what the sample has.
+
+        Raises
+        ------
+        TypeError, ValueError, UnknownNameError
+            If a sample or column does not exist, or a dtype differs. The dataset is then as it was.
+        """
+        new = check_samples(meta_df, self._index, "metadata")
+        for name in new.columns:
+            if name not in self._table.columns:
+                raise UnknownNameError(nearest(name, self.columns, "metadata column"))
+        if new["sample"].is_duplicated().any():
+            raise ValueError("the metadata give a sample twice.")
+        self._table = overlaid(self._table, new, "metadata")
+        self.version += 1
+        if enabled():
+            log(f"update_meta: {new.height} samples")
+
+    def drop_meta(self, columns: str | Sequence[str]) -> None:
+        """Remove attributes.
+
+        Parameters
+        ----------
+        columns : str or sequence of str
+
+        Raises
+        ------
+        UnknownNameError
+            If one does not exist; none is removed then.
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        for name in names:
+            if name not in self.columns:
+                raise UnknownNameError(nearest(name, self.columns, "metadata column"))
+        self._table = self._table.drop(names)
+        self.version += 1
+        if enabled():
+            log(f"drop_meta: {names}")
+
     def column(self, name: str) -> pl.Series:
         """Return one value per sample, ids ascending; an augmented sample without one has its origin's.
 
@@ -138,15 +183,6 @@ class MetadataBlock:
         if enabled():
             log(f"meta: {table.height} samples, {len(self.columns)} columns")
         return table
-
-    def state(self) -> pl.DataFrame:
-        """Return what `back` needs to undo additions."""
-        return self._table
-
-    def back(self, state: pl.DataFrame) -> None:
-        """Take back an earlier state."""
-        self._table = state
-        self.version += 1
 
     def snapshot(self) -> pl.DataFrame:
         """Return what is to be stored."""

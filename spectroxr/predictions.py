@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ import polars as pl
 
 from spectroxr.cells import sample_ids
 from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.fields import SCHEMA, as_json_text, field_of
 from spectroxr.filters import condition, mask_of
 from spectroxr.index import Index
 from spectroxr.layouts import readonly
@@ -21,19 +20,6 @@ from spectroxr.selection import Resolver, frozen
 from spectroxr.stacking import column_of, stacked
 
 __all__ = ["PredictionBlock"]
-
-#: The columns of the specification, and ``inverse``: whether a line came from `inverse_transform_prediction`.
-SCHEMA: dict[str, Any] = {
-    "sample": pl.UInt32,
-    "model": pl.String,
-    "fold": pl.Int64,
-    "repeat": pl.Int64,
-    "partition": pl.String,
-    "processing": pl.String,
-    "seed": pl.Int64,
-    "metadata": pl.String,
-    "inverse": pl.Boolean,
-}
 
 #: Numbers, and class labels given as text.
 OUTPUTS = ("preds", "labels")
@@ -95,13 +81,13 @@ class PredictionBlock:
         """
         if not isinstance(meta, Mapping):
             raise TypeError(f"meta is a dict, not {type(meta).__name__}.")
-        array = np.asarray(values)
+        array = np.asanyarray(values)
         if array.ndim not in (1, 2) or (array.ndim == 2 and not array.shape[1]):
             raise ValueError(f"predictions have shape (n,) or (n, outputs), not {array.shape}.")
         ids = self._samples(len(array), meta.get("sample"), filter)
-        fields = {key: _field(key, meta.get(key)) for key in FIXED}
+        fields = {key: field_of(key, meta.get(key)) for key in FIXED}
         extra = {str(key): value for key, value in meta.items() if key not in FIXED and key != "sample"}
-        part = self._part(ids, fields, _json(extra), False, array)
+        part = self._part(ids, fields, as_json_text(extra), False, array)
         self._append(part)
         if enabled():
             log(f"add_prediction: {len(ids)} samples, model {fields['model']!r}")
@@ -244,8 +230,8 @@ class PredictionBlock:
         filter : None, dict or polars.Expr
             Which predictions, as in `prediction`.
         store : {"regression", "category"}, optional
-            Also keep the result as lines of their own under this processing; ``prediction(..., processed=False)`` gives
-            them.
+            Also append the result as lines of their own under this processing, which
+            ``prediction(..., processed=False)`` gives.
 
         Returns
         -------
@@ -282,8 +268,11 @@ class PredictionBlock:
         return readonly(np.ascontiguousarray(values)) if sealed else frozen(values)
 
     def restore(self, table: pl.DataFrame) -> None:
-        """Take back what was stored."""
-        self._parts = [table] if table.height else []
+        """Take back what was stored; columns that a folder of another origin lacks are null."""
+        missing = {name: pl.lit(False if name == "inverse" else None) for name in SCHEMA if name not in table.columns}
+        known = [missing.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in SCHEMA.items()]
+        outputs = [name for name in OUTPUTS if name in table.columns]
+        self._parts = [table.select(*known, *outputs)] if table.height else []
 
 
 def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:
@@ -303,39 +292,6 @@ def _names(filter: Filter, column: str) -> bool:
     if isinstance(filter, pl.Expr):
         return column in filter.meta.root_names()
     return bool(filter) and column in (filter or {})
-
-
-def _field(key: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if SCHEMA[key] == pl.String:
-        if not isinstance(value, str):
-            raise TypeError(f"{key} of a prediction is text, not {type(value).__name__} ({value!r}).")
-        return str(value)
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{key} of a prediction is a whole number, not {type(value).__name__} ({value!r}).")
-    if not -(2**63) <= int(value) < 2**63:
-        raise ValueError(f"{key} of a prediction does not fit 64 bits: {value}.")
-    return int(value)
-
-
-def _json(extra: Mapping[str, Any]) -> str | None:
-    if not extra:
-        return None
-    try:
-        return json.dumps(extra, default=_plain, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"further fields of meta are kept as JSON: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _as_list(column: pl.Series) -> pl.Series:

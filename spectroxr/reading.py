@@ -86,11 +86,11 @@ class FeatureReader:
         if copy not in (None, True, False):
             raise TypeError(f"copy is None, False or True, not {copy!r}.")
         sources = self._cells.sources
-        if out is not None or copy is True:
-            if out is not None and copy is False:
-                raise ValueError("out= copies, so it cannot go with copy=False.")
-            return copied(sources, selection, kind, src_concat, out)
+        if out is not None and copy is False:
+            raise ValueError("out= copies, so it cannot go with copy=False.")
         self._bring_together(selection)
+        if out is not None or copy is True:
+            return copied(sources, selection, kind, src_concat, out)
         views = view_of(sources, selection, kind, src_concat, explain=copy is False)
         if isinstance(views, tuple):
             return views
@@ -100,10 +100,11 @@ class FeatureReader:
         return tuple(readonly(array) for array in arrays)
 
     def _bring_together(self, selection: Selection) -> None:
-        """Make one block of variants stored apart, if that alone keeps a selection from being a view."""
-        if len(selection.processings) == 1 or not isinstance(selection.rows, slice):
-            return
+        """Make one block of variants stored apart, where several are read of a range or of an eighth of all rows."""
         cells = self._cells
+        some = not isinstance(selection.rows, slice) and 8 * len(selection.samples) < cells.rows
+        if len(selection.processings) == 1 or some:
+            return
         for name in selection.sources:
             source = cells.sources[name]
             if source.together(selection.processings) or not isinstance(selection.bands[name], slice):
@@ -122,6 +123,7 @@ class FeatureReader:
                 source.consolidate(names, cells.rows)
             for processing in names:
                 source.reserve(processing, cells.rows, cells.rows, writing=False)
+            source.settle(cells.rows)
         block = source.together(names)
         assert block is not None
         order = [block.processings.index(p) for p in names]
@@ -158,7 +160,8 @@ class FeatureReader:
         Returns
         -------
         tuple of ndarray
-            One per selected source, or one in all with `src_concat`; processings and sources are in the order of
+            One per selected source, of its dtype (float32 or float64), or one in all with `src_concat`, of the dtype
+            that holds them all; processings and sources are in the order of
             the dataset, whatever order the filter lists them in.
 
         Raises
@@ -224,6 +227,11 @@ class FeatureReader:
         index : polars.DataFrame
             The columns of `index_df`, one line per sample, in the order of the arrays. ``processing`` is null if
             several are selected, and so is ``branch`` where they differ in it.
+
+        Raises
+        ------
+        UnknownNameError, NotRectangularError, NoViewError, ValueError, TypeError
+            As `x`.
         """
         selection = self._select(filter)
         arrays = self.read(selection, layout, src_concat, copy, out)
@@ -232,7 +240,7 @@ class FeatureReader:
         return arrays, selection.index(self._cells.index)
 
     def x_exists(self, filter: Filter = None) -> bool:
-        """Tell whether a filter matches any spectrum.
+        """Tell whether a filter matches any spectrum; a value that does not exist is no match.
 
         Raises
         ------
@@ -251,15 +259,19 @@ class FeatureReader:
         ------
         UnknownNameError
             If there is none of that name.
+        ValueError
+            If two tables have one.
         """
         index = self._cells.index
         if name == "branch":
             return pl.Series(name, index.first_branch(np.arange(len(index), dtype=np.uint32)))
         if name in index.samples.columns:
             return index.samples[name]
-        for table in self._resolver.side.values():
-            if name in table.columns:
-                return table.column(name).alias(name)
+        homes = {kind: table for kind, table in self._resolver.side.items() if name in table.columns}
+        if len(homes) > 1:
+            raise ValueError(f"column {name!r} is ambiguous: it is one of {' and '.join(homes)}. Rename one of them.")
+        for table in homes.values():
+            return table.column(name).alias(name)
         valid = [
             *index.samples.columns,
             "branch",
@@ -285,7 +297,9 @@ class FeatureReader:
         Raises
         ------
         ValueError
-            If several sources are selected and none is named.
+            If several sources are selected and none is named, or nothing matches.
+        UnknownNameError, NotRectangularError, TypeError
+            As `x`.
         """
         only = None if source is None else self._cells.source(source).name
         selection = self._select(filter, only)

@@ -77,6 +77,7 @@ def row_order(cells: Cells, order: pl.DataFrame | None) -> tuple[Array, Array]:
 
 
 def _fill(source: FeatureSource, names: Sequence[str], rows: Array, buffer: Array) -> None:
+    source.settle(int(rows.max(initial=-1)) + 1)
     for k, name in enumerate(names):
         place = source.where(name)
         if place is None:
@@ -171,6 +172,7 @@ def split(
         raise ValueError(f"the name {taken[0]!r} would stand for two sources; give names=[...].")
     index = cells.index
     held = [p for p in index.processings if source.where(p)]
+    source.settle(cells.rows)
     parts = []
     for (start, stop), name in zip(spans, labels, strict=True):
         buffer = allocate(cells.rows, len(held), stop - start, source.dtype)
@@ -179,6 +181,7 @@ def split(
             assert place is not None
             n = min(cells.rows, place[0].capacity)
             buffer[:n, k, :] = place[0].view[:n, place[1], start:stop]
+            buffer[n:, k, :] = np.nan
         part = FeatureSource(name, _part_axis(source.axis, start, stop), source.dtype, owner)
         part.adopt([Block(buffer, list(held))])
         parts.append(part)

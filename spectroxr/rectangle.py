@@ -74,5 +74,7 @@ def _rectangular(index: Index, lines: list[tuple[str, Array]], sources: Sequence
     name, samples = max(lines, key=lambda line: len(line[1]))
     best = [(s, samples[~index.lacks(samples, name, s)]) for s in sources]
     source, chosen = max(best, key=lambda pair: len(pair[1]))
+    if not len(chosen):
+        return f"No sample has {name!r} in {' or '.join(map(repr, sources))}."
     shown = chosen[:10].tolist()
     return f"Rectangular would be {{'source': {source!r}, 'processing': {name!r}, 'sample': {shown}}}."

@@ -53,13 +53,29 @@ class Block:
     processings : list of str
     arena : object, optional
         The larger buffer that this one is a part of, shared with other sources.
+    filled : list of int, optional
+        Per processing, how many rows hold spectra or NaN; memory beyond was never written (default: all do).
     """
 
-    def __init__(self, buffer: Array, processings: list[str], arena: Array | None = None) -> None:
+    def __init__(
+        self, buffer: Array, processings: list[str], arena: Array | None = None, filled: list[int] | None = None
+    ) -> None:
         self.buffer = buffer
         self.view = readonly(buffer)
         self.processings = processings
         self.arena = arena
+        self.filled = [buffer.shape[0]] * len(processings) if filled is None else filled
+
+    def settle(self, position: int, rows: int, but: Array | None = None) -> None:
+        """Make rows below `rows` that were never written NaN, but those that are about to be."""
+        start = self.filled[position]
+        if rows <= start:
+            return
+        blank = np.ones(rows - start, dtype=bool)
+        if but is not None:
+            blank[but[but >= start] - start] = False
+        self.buffer[start:rows, position, :][blank] = np.nan
+        self.filled[position] = rows
 
     @property
     def capacity(self) -> int:
@@ -112,8 +128,8 @@ class FeatureSource:
     def array(self) -> Array:
         """All physical rows, shape ``(row, processing, wavelength)``: a read-only view of the store.
 
-        Processings are in the order of the dataset; a cell that the index does not know (a hole) holds
-        arbitrary values. Variants that were stored apart are brought together first, once.
+        Processings are in the order of the dataset; a cell that the index does not know (a hole) is NaN, or what was
+        there before its sample moved. Variants that were stored apart are brought together first, once.
         """
         return self._owner.physical(self.name)
 
@@ -144,7 +160,7 @@ class FeatureSource:
         """
         place = self.where(processing)
         if place is None:
-            fresh = Block(allocate(max(rows, used), 1, len(self.axis), self.dtype), [processing])
+            fresh = Block(allocate(max(rows, used), 1, len(self.axis), self.dtype), [processing], filled=[0])
             self.blocks = [*self.blocks, fresh]
             return
         block = place[0]
@@ -155,7 +171,7 @@ class FeatureSource:
         n = min(used, block.capacity)
         buffer[:n] = block.buffer[:n]
         self._retire(block)
-        grown = Block(buffer, block.processings)
+        grown = Block(buffer, block.processings, filled=[min(n, k) for k in block.filled])
         self.blocks = [grown if one is block else one for one in self.blocks]
 
     def _retire(self, block: Block) -> None:
@@ -173,6 +189,7 @@ class FeatureSource:
         run = run_of(rows)
         picks: Picks = rows if run is None else run
         block, k = place
+        block.settle(k, int(rows.max(initial=-1)) + 1, rows)
         block.buffer[picks, k, :] = data
         living = []
         for ref, places in self._retired:
@@ -190,7 +207,15 @@ class FeatureSource:
         place = self.where(processing)
         assert place is not None
         block, k = place
+        block.settle(k, int(new.max(initial=-1)) + 1, new)
         block.buffer[new, k, :] = block.buffer[old, k, :]
+
+    def settle(self, rows: int) -> None:
+        """Make every cell below `rows` that was never written NaN, as far as buffers reach."""
+        for block in self.blocks:
+            if not block.mapped:
+                for k in range(len(block.processings)):
+                    block.settle(k, min(rows, block.capacity))
 
     def consolidate(self, processings: Sequence[str], rows: int) -> None:
         """Bring `processings`, in this order, into one block, C-ordered by row.
@@ -200,13 +225,14 @@ class FeatureSource:
         touched = [block for block in self.blocks if any(name in processings for name in block.processings)]
         names = [*processings, *(n for b in touched for n in b.processings if n not in processings)]
         buffer = allocate(rows, len(names), len(self.axis), self.dtype)
+        filled = [0] * len(names)
         for block in touched:
-            n = min(rows, block.capacity)
             for k, name in enumerate(block.processings):
+                n = filled[names.index(name)] = min(rows, block.filled[k])
                 buffer[:n, names.index(name), :] = block.buffer[:n, k, :]
         for block in touched:
             self._retire(block)
-        self.adopt([Block(buffer, names), *(b for b in self.blocks if b not in touched)])
+        self.adopt([Block(buffer, names, filled=filled), *(b for b in self.blocks if b not in touched)])
 
     def adopt(self, blocks: list[Block]) -> None:
         """Replace the blocks in one step."""

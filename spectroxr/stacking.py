@@ -22,6 +22,8 @@ def column_of(name: str, values: Array, as_list: bool) -> pl.Series:
     TypeError
         If Polars has no type for the values.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError("the values are a masked array; say what masked values are, for instance with .filled(np.nan).")
     n, k = values.shape
     values = np.array(values, order="C")  # Polars adopts the memory of numpy arrays
     try:

@@ -59,7 +59,7 @@ def write_store(
         or if the snapshot is inconsistent or has something that cannot be stored.
     """
     if compression is not None and compression not in LEVELS:
-        raise ValueError(nearest(compression, [*LEVELS, None], "compression"))
+        raise ValueError(nearest(compression, LEVELS, "compression").rstrip(".") + " or None.")
     if format not in ("zarr", "npy"):
         raise ValueError(nearest(format, ("zarr", "npy"), "format"))
     _check(snapshot, "the dataset")
@@ -116,7 +116,7 @@ def read_store(path: str | os.PathLike[str], *, verify: bool = False) -> Snapsho
 def _local(path: str | os.PathLike[str]) -> Path:
     if "://" in os.fspath(path):
         raise StoreError(f"{path} is a URL; only local paths can be saved to and loaded")
-    return Path(os.path.realpath(path))
+    return Path(os.path.realpath(os.path.expanduser(path)))
 
 
 def _format_of(root: Path) -> str | None:

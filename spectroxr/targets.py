@@ -18,6 +18,7 @@ from spectroxr.metadata import check_columns
 from spectroxr.schema import Array, Filter
 from spectroxr.selection import Resolver
 from spectroxr.stacking import column_of, stacked
+from spectroxr.versions import from_long_table, long_table
 
 __all__ = ["TargetBlock"]
 
@@ -38,7 +39,7 @@ class TargetBlock:
 
     @property
     def versions(self) -> tuple[str, ...]:
-        """Names of the versions, in the order in which they were last written."""
+        """Names of the versions: ``"raw"`` first, the others in the order in which they were last written."""
         return tuple(self._versions)
 
     @property
@@ -61,25 +62,7 @@ class TargetBlock:
 
         A target whose dtype differs between versions has a column per dtype, named ``target@version``.
         """
-        return self._long()[0]
-
-    def _long(self) -> tuple[pl.DataFrame, dict[str, dict[str, str]]]:
-        names: dict[str, dict[str, str]] = {}
-        kinds: dict[str, Any] = {}
-        parts = []
-        for version, frame in self._versions.items():
-            renamed = {}
-            for name in frame.columns:
-                if name == "sample":
-                    continue
-                kind = frame.schema[name]
-                column = name if kinds.setdefault(name, kind) == kind else f"{name}@{version}"
-                renamed[name] = column
-            names[version] = renamed
-            parts.append(frame.rename(renamed).with_columns(pl.lit(version, dtype=pl.String).alias("processing")))
-        if not parts:
-            return pl.DataFrame(schema={"sample": pl.UInt32, "processing": pl.String}), {}
-        return pl.concat(parts, how="diagonal"), names
+        return long_table(self._versions)[0]
 
     def add_targets(self, y_df: pl.DataFrame) -> None:
         """Add targets, or lines of them.
@@ -181,7 +164,7 @@ class TargetBlock:
         if not len(ids):
             raise ValueError("indexes names no sample.")
         names = self._targets(target)
-        values = np.asarray(new_values)
+        values = np.asanyarray(new_values)
         if values.ndim not in (1, 2) or len(values) != len(ids):
             raise ValueError(f"{len(ids)} samples need ({len(ids)}, k) values, not {values.shape}.")
         if values.ndim == 1:
@@ -248,9 +231,11 @@ class TargetBlock:
         Parameters
         ----------
         filter : None, dict or polars.Expr
-            A ``processing`` that only the targets have, such as ``"regression"``, picks that version.
+            A ``processing`` that the targets have, such as ``"raw"`` or ``"regression"``, picks that version (and the
+            samples that have it as features, if any do).
         processed : bool, default True
-            True: the version written last (``"raw"`` if there is no other). False: ``"raw"``.
+            True: of each target the version other than ``"raw"`` written last, or ``"raw"`` if it has no other. False:
+            ``"raw"``.
         processing : str, optional
             Name the version instead.
         target : str or sequence of str, optional
@@ -272,45 +257,61 @@ class TargetBlock:
         samples, version = self._ask(filter, processed, processing)
         values = self.values(samples, version, target)
         if enabled():
-            log(f"y: {len(samples)} samples, version {version!r}")
+            log(f"y: {len(samples)} samples, version {version or 'latest'}")
         return values
 
     def values(self, samples: Array, version: str | None = None, target: str | Sequence[str] | None = None) -> Array:
-        """Return the targets of known samples in one version (default: the one written last)."""
-        name = self._version(True, None) if version is None else version
-        frame = self._versions[name]
-        columns = [c for c in self._targets(target) if c in frame.columns]
-        if target is not None and len(columns) < len(self._targets(target)):
-            lost = next(c for c in self._targets(target) if c not in frame.columns)
-            raise UnknownNameError(f"target {lost!r} has no version {name!r}; that has {frame.columns[1:]}.")
-        self._check_complete(samples, name, columns)
-        return stacked([self.column(c, name) for c in columns], samples, flat=isinstance(target, str))
+        """Return the targets of known samples in one version (default: of each target the one written last)."""
+        self._version(True, None)
+        names = self._targets(target)
+        chosen = {name: self._latest(name) if version is None else version for name in names}
+        lost = [name for name, held in chosen.items() if name not in self._versions[held].columns]
+        if target is not None and lost:
+            has = self._versions[chosen[lost[0]]].columns[1:]
+            raise UnknownNameError(f"target {lost[0]!r} has no version {chosen[lost[0]]!r}; that has {has}.")
+        kept = {name: held for name, held in chosen.items() if name not in lost}
+        for name, held in kept.items():
+            self._check_complete(samples, held, name)
+        return stacked([self.column(c, held) for c, held in kept.items()], samples, flat=isinstance(target, str))
 
-    def _check_complete(self, samples: Array, version: str, columns: list[str]) -> None:
+    def _latest(self, target: str) -> str:
+        return next(name for name in reversed(self._versions) if target in self._versions[name].columns)
+
+    def _check_complete(self, samples: Array, version: str, name: str) -> None:
+        """Raise where a sample has a value of its own in "raw" (or its origin has), but none in `version`."""
         if version == "raw" or "raw" not in self._versions:
             return
-        for name in columns:
-            raw = self.column(name, "raw").is_not_null().to_numpy()[samples]
-            own = self.column(name, version).is_not_null().to_numpy()[samples]
-            lost = int((raw & ~own).sum())
-            if lost:
-                raise ValueError(
-                    f"{lost} of {len(samples)} samples have target {name!r} but not in version {version!r}; take "
-                    "processed=False, or a filter that leaves them out. Versions are never mixed."
-                )
+        raw = self.column(name, "raw").is_not_null().to_numpy()[samples]
+        has = self.column(name, version).is_not_null().to_numpy()[samples]
+        own = [self._own(name, v)[samples] for v in ("raw", version)]
+        derived = self._index.origins[samples] != samples
+        lost = int(((raw & ~has) | (derived & own[0] & ~own[1])).sum())
+        if lost:
+            raise ValueError(
+                f"{lost} of {len(samples)} samples have target {name!r} but not in version {version!r}; take "
+                "processed=False, or a filter that leaves them out. Versions are never mixed."
+            )
 
-    def _ask(self, filter: Filter, processed: bool, processing: str | None) -> tuple[Array, str]:
+    def _own(self, name: str, version: str) -> Array:
+        """Tell for each sample whether it has a value that is not its origin's."""
+        frame = self._versions[version]
+        return spread(frame["sample"], frame[name], len(self._index)).is_not_null().to_numpy()
+
+    def _ask(self, filter: Filter, processed: bool, processing: str | None) -> tuple[Array, str | None]:
         rest, named = self._version_in(filter)
-        version = self._version(processed, processing or named)
+        chosen = processing or named
+        version = self.current(processed) if chosen is None else self._version(processed, chosen)
         return self.resolver.samples(rest), version
 
     def _version_in(self, filter: Filter) -> tuple[Filter, str | None]:
-        """Take a version of the targets out of a filter, if its ``processing`` is that and no features'."""
+        """Read a version of the targets from a filter's ``processing``; taken out unless the features have it too."""
         if not isinstance(filter, dict):
             return filter, None
         value = filter.get("processing")
-        if not isinstance(value, str) or value in self._index.lines or value not in self._versions:
+        if not isinstance(value, str) or value not in self._versions:
             return filter, None
+        if value in self._index.lines:
+            return filter, value
         return {key: v for key, v in filter.items() if key != "processing"}, value
 
     def _version(self, processed: bool, processing: str | None) -> str:
@@ -326,15 +327,16 @@ class TargetBlock:
             return "raw"
         return list(self._versions)[-1]
 
-    def current(self, processed: bool = True) -> str:
-        """Return the version `y` gives: the one written last, or ``"raw"``.
+    def current(self, processed: bool = True) -> str | None:
+        """Return the version `y` gives: ``"raw"``, or None for the one written last of each target.
 
         Raises
         ------
         ValueError
             If there are no targets.
         """
-        return self._version(processed, None)
+        version = self._version(processed, None)
+        return None if processed else version
 
     def get_indexed_targets(self, filter: Filter = None) -> list[tuple[Array, pl.DataFrame]]:
         """Return every version of the targets of the samples a filter selects, each with its index.
@@ -385,17 +387,13 @@ class TargetBlock:
 
     def snapshot(self) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Return what is to be stored: the long table, and how its columns belong to versions."""
-        table, names = self._long()
+        table, names = long_table(self._versions)
         return table, {"versions": [[version, list(columns.items())] for version, columns in names.items()]}
 
     def restore(self, table: pl.DataFrame, document: Mapping[str, Any]) -> None:
         """Take back what was stored."""
-        versions = {}
-        for version, columns in document.get("versions", []):
-            part = table.filter(pl.col("processing") == version)
-            versions[version] = part.select(pl.col("sample"), *[pl.col(column).alias(name) for name, column in columns])
         if not document and table.width:
             self.add_targets(table)
             return
-        self._versions = versions
+        self._versions = from_long_table(table, document)
         self.version += 1

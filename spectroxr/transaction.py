@@ -19,18 +19,16 @@ __all__ = ["all_or_nothing", "numbered"]
 def all_or_nothing(ds: SpectroDataset) -> Iterator[None]:
     """Undo what was added in the block if it raises.
 
-    Holds for additions (rows, sources, targets, metadata): these never write into cells that exist.
+    Holds for additions of rows, sources and targets, which never write into cells that exist; metadata are added last.
     """
     cells = ds.features.cells
     state = cells.state()
     targets = ds.targets.state()
-    metadata = ds.metadata.state()
     try:
         yield
     except BaseException:
         cells.back(state)
         ds.targets.back(targets)
-        ds.metadata.back(metadata)
         raise
 
 

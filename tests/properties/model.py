@@ -279,7 +279,12 @@ class Model:
     def lacking(self, version: str, samples: Iterable[int], columns: Iterable[str]) -> bool:
         """Whether a version lacks a target that some of the samples have as raw."""
         return any(
-            self.target("raw", s, c) is not None and self.target(version, s, c) is None
+            (self.target("raw", s, c) is not None and self.target(version, s, c) is None)
+            or (
+                self.samples[s]["origin"] != s
+                and self.y.get(("raw", s, c)) is not None
+                and self.y.get((version, s, c)) is None
+            )
             for s in samples
             for c in columns
         )

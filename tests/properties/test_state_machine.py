@@ -1023,13 +1023,18 @@ class Writes(RuleBasedStateMachine):
                 self.ds.y(filter)
             return
         choice = r.randint(0, 2)
-        version = m.versions[-1] if choice == 0 else "raw" if choice == 1 else r.choice(m.versions)
-        options: dict[str, Any] = [{}, {"processed": False}, {"processing": version}][choice]
-        columns = [c for c in m.target_columns if c in m.targets[version]]
+        explicit = r.choice(m.versions)
+        options: dict[str, Any] = [{}, {"processed": False}, {"processing": explicit}][choice]
+        named = filter.get("processing") if isinstance(filter, dict) else None
+        version = explicit if choice == 2 else named if isinstance(named, str) and named in m.versions else None
+        if version is None and choice == 1:
+            version = "raw"
+        columns = m.target_columns if version is None else [c for c in m.target_columns if c in m.targets[version]]
         if r.choice([True, False]):
             columns = [r.choice(columns)]
             options["target"] = r.choice([columns[0], columns])
-        if version != "raw" and m.lacking(version, samples, columns):
+        held = {c: version or [v for v in m.versions if c in m.targets[v]][-1] for c in columns}
+        if any(v != "raw" and m.lacking(v, samples, [c]) for c, v in held.items()):
             with pytest.raises(ValueError, match="not in version"):
                 self.ds.y(filter, **options)
             return
@@ -1043,8 +1048,8 @@ class Writes(RuleBasedStateMachine):
         for s in samples:
             line: list[Any] = []
             for column in columns:
-                value = m.target(version, s, column)
-                wide = 2 if column == "targets" else VERSIONS.get(version, ("", 1))[1]
+                value = m.target(held[column], s, column)
+                wide = 2 if column == "targets" else VERSIONS.get(held[column], ("", 1))[1]
                 line += value if isinstance(value, list) else [value] * wide
             want.append(line)
         assert not got.flags.writeable
@@ -1052,7 +1057,7 @@ class Writes(RuleBasedStateMachine):
         assert got.shape == ((len(samples),) if flat else (len(samples), len(want[0])))
         for a, b in zip(got.reshape(len(samples), -1), want, strict=True):
             assert all(same(x, y) for x, y in zip(a, b, strict=True)), (got, want)
-        if len(columns) == 1 and version == "raw" and columns[0] != "targets" and None not in sum(want, []):
+        if len(columns) == 1 and held[columns[0]] == "raw" and columns[0] != "targets" and None not in sum(want, []):
             kind = TARGETS[columns[0]][0]
             if kind not in (pl.String, pl.Date):
                 assert got.dtype == pl.Series([], dtype=kind).to_numpy().dtype
