@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from sklearn.cross_decomposition import PLSRegression
 
 
 def test_the_ten_lines_run(tmp_path, monkeypatch):
@@ -17,6 +18,7 @@ def test_the_ten_lines_run(tmp_path, monkeypatch):
         "nm": np.linspace(1000, 1995, 200),
         "cm1": np.linspace(4000, 1030, 100),
         "protein": protein,
+        "model": PLSRegression(4, scale=False),
     }
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), names)
