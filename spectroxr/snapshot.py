@@ -22,7 +22,8 @@ class SourceSnapshot:
         Name of the source; unique in the dataset, any non-empty text without ``/``.
     planes : tuple of ndarray
         One ``(row, wavelength)`` array per processing, all of one dtype (float32 or float64) and shape,
-        of any strides. Cells the index does not know (holes) are NaN, or what was there before a sample moved. After a load the
+        of any strides. Cells the index does not know (holes)
+        are NaN, or what was there before a sample moved. After a load the
         planes are views of one ``(row, processing, wavelength)`` array, in C order.
     processings : tuple of str
         Names of the planes.
