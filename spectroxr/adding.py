@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import polars as pl
 from spectroxr.cells import Cells, check_name, sample_ids
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import LARGEST
-from spectroxr.intake import Incoming, axis_of, check_spectra, per_source, take_in, unlabelled
+from spectroxr.intake import Incoming, axis_of, check_samples_named, check_spectra, per_source, take_in, unlabelled
 from spectroxr.schema import Array
 from spectroxr.source import Block, FeatureSource, allocate
 
@@ -169,9 +170,7 @@ def _named(given: list[Incoming], names: Sequence[str] | None, known: list[str])
         check_name(name, "source")
     if len(set(names)) != len(names):
         raise ValueError(f"two sources have the same name: {list(names)}.")
-    return [
-        Incoming(name, i.data, i.processings, i.axis, i.attrs, i.labels) for name, i in zip(names, given, strict=True)
-    ]
+    return [replace(i, name=name) for name, i in zip(names, given, strict=True)]
 
 
 def _split_attrs(attrs: Mapping[str, Any], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -206,6 +205,12 @@ def _processings(
 def _labels(labels: Mapping[str, Any], measured: list[Incoming], count: int) -> dict[str, pl.Series]:
     defaults = {"partition": "train", "group": 0, "branch": 0}
     columns = {}
+    for key in ("sample", *defaults):
+        said = [i.labels[key] for i in measured if i.labels and key in i.labels]
+        if labels.get(key) is None and any(not np.array_equal(one, said[0]) for one in said[1:]):
+            raise ValueError(
+                f"the sources contradict each other in the coordinate {key!r} of their rows; align them first."
+            )
     for key, default in defaults.items():
         value = labels.get(key)
         if value is None:
@@ -270,6 +275,7 @@ def add_source(
     index = cells.index
     ids = np.arange(len(index), dtype=np.uint32) if indexes is None else sample_ids(indexes, len(index))
     _check_alone(item, len(ids))
+    check_samples_named(item.labels, ids, f"the spectra of source {name!r}")
     assert item.data is not None
     names = _processings(item, processing, None, cells)
     axis = axis_of(item, wavelength, attrs)

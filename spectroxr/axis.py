@@ -41,7 +41,13 @@ class Axis:
         return len(self.values)
 
     @classmethod
-    def build(cls, values: Any, length: int, attrs: Mapping[str, Any] | None = None) -> Axis:
+    def build(
+        cls,
+        values: Any,
+        length: int,
+        attrs: Mapping[str, Any] | None = None,
+        segments: tuple[str, ...] | None = None,
+    ) -> Axis:
         """Check and keep an axis of `length` values (default: 0, 1, 2, ...).
 
         Raises
@@ -58,10 +64,10 @@ class Axis:
             raise ValueError(f"the axis has shape {array.shape}, the spectra have {length} wavelengths.")
         if not np.all(np.isfinite(array)):
             raise ValueError("the axis holds values that are not finite.")
-        if len(np.unique(array)) != length:
+        if segments is None and len(np.unique(array)) != length:
             raise ValueError("the axis holds the same value twice.")
         kept = {key: as_json(value, key) for key, value in (attrs or {}).items() if value is not None}
-        return cls(readonly(array), kept)
+        return cls(readonly(array), kept, segments)
 
     def same_as(self, values: Any) -> bool:
         """Tell whether `values` are this axis but for rounding (a millionth of the finest spacing)."""

@@ -132,7 +132,7 @@ class SpectroDataset:
         features : list or dict of array_like or xarray.DataArray
             As in `add_features`.
         targets, metadata : polars.DataFrame, optional
-            One line per new sample, or with a column ``sample``.
+            One line per new sample, or with a column ``sample`` that names them by their ids.
         **options
             Further arguments of `add_features`, such as ``wavelength``, ``units``, ``partition``.
 
@@ -292,11 +292,16 @@ class SpectroDataset:
         path : str or path-like
             The folder, such as ``"name.spectro"``; a store there is replaced once the new one is written.
         compression : {"zstd", "lz4", "zlib", None}
-            For ``format="zarr"``; an ``.npy`` file is never compressed. None stores the spectra as they lie in memory:
-            `load` then maps the file instead of reading it.
+            For ``format="zarr"``; an ``.npy`` file is never compressed. None stores the spectra uncompressed: `load`
+            then maps the file instead of reading it.
         format : {"zarr", "npy"}
             ``zarr``: Zarr for the features, Parquet for the tables; plain xarray and Polars read them. ``npy``: one
             ``.npy`` file per source, Parquet for the tables.
+
+        Notes
+        -----
+        Spectra are stored in (row, processing, wavelength) order, one array per source: the order of rows that `pack`
+        made is kept, its ``layout`` and ``src_concat`` are not.
 
         Raises
         ------

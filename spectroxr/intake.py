@@ -12,7 +12,7 @@ from spectroxr.axis import Axis
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.schema import FLOATS, Array
 
-__all__ = ["Incoming", "axis_of", "check_spectra", "per_source", "take_in", "unlabelled"]
+__all__ = ["Incoming", "axis_of", "check_samples_named", "check_spectra", "per_source", "take_in", "unlabelled"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Incoming:
     axis : ndarray or None
     attrs : dict
     labels : dict
-        ``partition``, ``group``, ``branch`` found as row coordinates.
+        ``sample``, ``partition``, ``group``, ``branch`` found as row coordinates.
+    segments : tuple of str or None
+        The source each wavelength of a merged axis came from.
     """
 
     name: str | None
@@ -39,6 +41,7 @@ class Incoming:
     axis: Array | None = None
     attrs: dict[str, Any] | None = None
     labels: dict[str, Array] | None = None
+    segments: tuple[str, ...] | None = None
 
 
 def check_spectra(array: Any, what: str) -> Array:
@@ -157,11 +160,14 @@ def _labelled(value: Any, name: str | None, what: str) -> Incoming:
         attrs = {**{k: v for k, v in coords["wavelength"].attrs.items() if k == "units"}, **attrs}
     labels = {
         key: coords[key].values
-        for key in ("partition", "group", "branch")
+        for key in ("sample", "partition", "group", "branch")
         if key in coords and coords[key].dims == (rest[0],)
     }
+    segments = None
+    if "source" in coords and coords["source"].dims == ("wavelength",):
+        segments = tuple(str(part) for part in coords["source"].values)
     own = str(value.name) if name is None and value.name is not None else name
-    return Incoming(own, array, processings, axis, attrs, labels)
+    return Incoming(own, array, processings, axis, attrs, labels, segments)
 
 
 def axis_of(given: Incoming, values: Any, attrs: Mapping[str, Any], previous: Axis | None = None) -> Axis:
@@ -177,7 +183,7 @@ def axis_of(given: Incoming, values: Any, attrs: Mapping[str, Any], previous: Ax
     stated = values if values is not None else given.axis
     known = {**(given.attrs or {}), **{k: v for k, v in attrs.items() if v is not None}}
     if previous is None:
-        return Axis.build(stated, width, known)
+        return Axis.build(stated, width, known, given.segments)
     what = f"source {given.name!r}"
     if width != len(previous):
         raise ValueError(f"{what} has {len(previous)} wavelengths, the new rows have {width}.")
@@ -187,12 +193,39 @@ def axis_of(given: Incoming, values: Any, attrs: Mapping[str, Any], previous: Ax
             f"the axis of the new rows differs from that of {what} by up to {worst:g}; resample them, or add them "
             "as a source of their own."
         )
-    for key in ("units", "quantity"):
-        if key in known and key in previous.attrs and known[key] != previous.attrs[key]:
-            raise ValueError(
-                f"{what} has {key} {previous.attrs[key]!r}, the new rows have {known[key]!r}; convert them first."
-            )
+    check_kind(known, previous, what)
     return previous
+
+
+def check_kind(attrs: Mapping[str, Any], axis: Axis, what: str) -> None:
+    """Raise if spectra say to be in another unit or of another quantity than their source.
+
+    Raises
+    ------
+    ValueError
+        If so.
+    """
+    for key in ("units", "quantity"):
+        if key in attrs and key in axis.attrs and attrs[key] != axis.attrs[key]:
+            raise ValueError(
+                f"{what} has {key} {axis.attrs[key]!r}, the new spectra {attrs[key]!r}; convert them first."
+            )
+
+
+def check_samples_named(labels: Mapping[str, Array] | None, ids: Array, what: str) -> None:
+    """Raise if spectra are labelled with other samples than they are given for.
+
+    Raises
+    ------
+    ValueError
+        If so.
+    """
+    named = (labels or {}).get("sample")
+    if named is not None and not np.array_equal(named, ids):
+        raise ValueError(
+            f"{what} are of samples {named.tolist()[:10]}, but given for {ids.tolist()[:10]}; pass .values to write "
+            "them to other samples."
+        )
 
 
 def unlabelled(value: Any, axis: Axis, ids: Array, what: str) -> Array:
@@ -211,12 +244,6 @@ def unlabelled(value: Any, axis: Axis, ids: Array, what: str) -> Array:
         raise ValueError(
             f"{what} are on another axis than the source; add_source takes spectra on an axis of their own."
         )
-    (row,) = (dim for dim in value.dims if dim not in ("wavelength", "processing"))
-    if "sample" in value.coords and value.coords["sample"].dims == (row,):
-        named = np.asarray(value.coords["sample"].values)
-        if not np.array_equal(named, ids):
-            raise ValueError(
-                f"{what} are of samples {named.tolist()[:10]}, indexes names {ids.tolist()[:10]}; pass .values to "
-                "write them to other samples."
-            )
+    check_kind(given.attrs or {}, axis, "the source")
+    check_samples_named(given.labels, ids, what)
     return given.data[:, 0, :]

@@ -146,14 +146,18 @@ class PredictionBlock:
         if names is not None:
             wanted = pl.Series(self.resolver.samples(names), dtype=pl.UInt32)
             mask &= table["sample"].is_in(wanted.implode())
+        inverse = table["inverse"]
         if not processed:
             reserved = pl.Series(["raw", "regression", "category"])
-            mask &= table["inverse"] | table["processing"].is_in(reserved.implode()).fill_null(False)
-            inverted = table.filter(mask & table["inverse"])
-            if inverted.height:
-                mask &= table["inverse"]
-        elif not _names(filter, "processing") and not _names(filter, "inverse"):
-            mask &= ~table["inverse"]
+            given = table["processing"].is_in(reserved.implode()).fill_null(False) & ~inverse
+            keys = ["sample", *(name for name in FIXED if name != "processing")]
+            lines = table.with_row_index("line")
+            undone = lines.filter(inverse).select(keys)
+            again = lines.filter(given).join(undone, on=keys, how="semi", nulls_equal=True)["line"]
+            mask &= (inverse | given) & ~pl.Series(np.isin(np.arange(table.height), again.to_numpy()))
+        elif not _names(filter, "inverse"):
+            own = mask & ~inverse
+            mask = mask if _names(filter, "processing") and not own.any() else own
         return table.filter(mask)
 
     def _widened(self, table: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFrame:
@@ -182,8 +186,9 @@ class PredictionBlock:
             Keys are the columns of `table` first (``model``, ``fold``, ``partition``, ``processing``, ...), then those
             of the index, the metadata and the targets, which select samples.
         processed : bool, default True
-            True: as the models gave them. False: in the units of the targets, as `inverse_transform_prediction` stored
-            them, or given as ``"raw"``, ``"regression"`` or ``"category"`` if nothing was inverted.
+            True: as the models gave them (and inverted ones only where the filter names their ``processing`` and
+            nothing else has it). False: in the units of the targets, as `inverse_transform_prediction` stored them, or
+            given as ``"raw"``, ``"regression"`` or ``"category"`` where they were not inverted.
 
         Returns
         -------
@@ -249,6 +254,7 @@ class PredictionBlock:
         if store not in (None, "regression", "category"):
             raise ValueError(nearest(store, ("regression", "category"), "processing to store under"))
         table = self.select(filter)
+        table = table.filter(~table["inverse"])
         values = np.array(self._values(table, filter, True))
         for step in steps:
             values = np.asarray(step(values))

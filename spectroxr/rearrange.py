@@ -65,8 +65,8 @@ def row_order(cells: Cells, order: pl.DataFrame | None) -> tuple[Array, Array]:
     if order is None or not order.width:
         sequence = np.arange(len(index))
     else:
-        numbered = order.with_columns(pl.int_range(pl.len()).alias("__sample"))
-        sequence = numbered.sort(numbered.columns, nulls_last=True)["__sample"].to_numpy()
+        numbered = order.with_columns(pl.int_range(pl.len()).alias("\0sample"))
+        sequence = numbered.sort(numbered.columns, nulls_last=True)["\0sample"].to_numpy()
     rows = index.rows[sequence]
     _, first, place = np.unique(rows, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.intp)

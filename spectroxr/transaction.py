@@ -40,11 +40,14 @@ def numbered(table: pl.DataFrame, start: int, stop: int) -> pl.DataFrame:
     TypeError
         If it is not a Polars DataFrame.
     ValueError
-        If it has no such column and not one line per sample from `start` to `stop`.
+        If it has no such column and not one line per sample from `start` to `stop`, or names others.
     """
     if not isinstance(table, pl.DataFrame):
         raise TypeError(f"targets and metadata come as a polars.DataFrame, not {type(table).__name__}.")
     if "sample" in table.columns:
+        column = table["sample"]
+        if column.dtype.is_integer() and ((column < start) | (column >= stop)).any():
+            raise ValueError(f"column 'sample' names others than the new samples, {start} to {stop - 1}.")
         return table
     if table.height != stop - start:
         raise ValueError(f"the table has {table.height} lines for {stop - start} new samples.")

@@ -319,3 +319,90 @@ def test_lowest_versions_are_the_lower_bounds():
     pinned = dict(line.split("==") for line in (ROOT / ".ci" / "lowest.txt").read_text().split() if "==" in line)
     numbers = {name: [int(k) for k in (text + ".0.0").split(".")[:3]] for name, text in bounds.items()}
     assert {name: [int(k) for k in text.split(".")] for name, text in pinned.items()} == numbers
+
+
+def test_sources_that_name_other_samples_are_refused():
+    a = xr.DataArray(
+        [[1.0, 1], [2, 2], [3, 3]], dims=("row", "wavelength"), coords={"sample": ("row", [0, 1, 2])}, name="a"
+    )
+    b = a.isel(row=[2, 1, 0]).rename("b")
+    with pytest.raises(ValueError, match="contradict each other in the coordinate 'sample'"):
+        SpectroDataset().add_features([a, b])
+    ds = SpectroDataset()
+    ds.add_features(a)
+    for call in (lambda: ds.add_source("c", b, indexes=[0, 1, 2]), lambda: ds.add_features({"d": b})):
+        with pytest.raises(ValueError, match="are of samples"):
+            call()
+    ds.add_source("c", b, indexes=[2, 1, 0])
+    np.testing.assert_array_equal(ds.x()[0], ds.x()[1])
+
+
+def test_sources_that_contradict_each_other_in_labels_are_refused():
+    def part(name, labels):
+        return xr.DataArray(
+            np.ones((3, 4)), dims=("row", "wavelength"), coords={"partition": ("row", labels)}, name=name
+        )
+
+    arrays = [part("a", ["train", "train", "test"]), part("b", ["test", "train", "train"])]
+    ds = SpectroDataset()
+    with pytest.raises(ValueError, match="'partition'"):
+        ds.add_features(arrays)
+    ds.add_features(arrays, partition="train")
+    assert ds.features.index_df["partition"].unique().to_list() == ["train"]
+
+
+def test_another_unit_or_quantity_is_refused_by_update_x(ds):
+    other = SpectroDataset()
+    other.add_features({"nir": np.ones((6, 5), "f4")}, wavelength=np.arange(1000.0, 1050, 10), units="cm-1")
+    with pytest.raises(ValueError, match="'nm'"):
+        ds.update_x({"nir": other["nir"]}, range(6), "v")
+    assert ds.features.processings == ("raw",)
+
+
+def test_inverted_predictions_never_mix_with_those_of_models():
+    ds = SpectroDataset()
+    ds.add_features({"a": np.zeros((3, 2))})
+    ds.add_prediction([0.1, 0.2, 0.3], {"model": "m", "processing": "regression"})
+    ds.inverse_transform_prediction([lambda v: v * 100], {"model": "m"}, store="regression")
+    assert ds.prediction({"processing": "regression"}).ravel().tolist() == [0.1, 0.2, 0.3]
+    again = ds.inverse_transform_prediction([lambda v: v * 100], {"processing": "regression"})
+    np.testing.assert_allclose(again.ravel(), [10, 20, 30])
+    np.testing.assert_allclose(ds.prediction(processed=False).ravel(), [10, 20, 30])
+
+
+def test_inverting_one_model_does_not_hide_another():
+    ds = SpectroDataset()
+    ds.add_features({"a": np.zeros((2, 2))})
+    ds.add_prediction([0.0, 1.0], {"model": "A", "processing": "raw"})
+    ds.add_prediction([10.0, 11.0], {"model": "B", "processing": "scaled"})
+    assert ds.prediction(processed=False).ravel().tolist() == [0.0, 1.0]
+    ds.inverse_transform_prediction([lambda v: v * 2], {"model": "B"}, store="regression")
+    assert ds.prediction(processed=False).ravel().tolist() == [0.0, 1.0, 20.0, 22.0]
+
+
+def test_added_targets_are_of_the_added_samples(ds):
+    spectra = [np.ones((2, 5), "f4"), np.ones((2, 4))]
+    with pytest.raises(ValueError, match="6 to 7"):
+        ds.add_data(spectra, pl.DataFrame({"sample": [0, 1], "y": [7.0, 8.0]}))
+    assert len(ds) == 6
+    ds.add_data(spectra, pl.DataFrame({"sample": [7, 6], "y": [7.0, 8.0]}))
+    assert ds.y({"sample": [6, 7]}).ravel().tolist() == [8.0, 7.0]
+
+
+def test_a_merged_source_comes_back_as_it_was_handed_out():
+    ds = SpectroDataset()
+    ds.add_features({"a": np.zeros((3, 2)), "b": np.ones((3, 2))}, wavelength={"a": [1, 2], "b": [1, 2]}, units="nm")
+    ds.merge([0, 1])
+    other = SpectroDataset()
+    other.add_features(ds["a+b"])
+    other.split([(0, 2), (2, 4)])
+    assert [source.name for source in other.features.sources] == ["a", "b"]
+    assert other["b"].wavelength.attrs == {"units": "nm"}
+
+
+def test_any_column_name_can_be_packed_by():
+    ds = SpectroDataset()
+    ds.add_features(np.ones((6, 2)))
+    ds.add_meta(pl.DataFrame({"__sample": list("cabdfe")}))
+    ds.pack(by="__sample")
+    assert ds.features.index_df["row"].to_list() == [2, 0, 1, 3, 5, 4]

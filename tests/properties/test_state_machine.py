@@ -1075,8 +1075,9 @@ class Writes(RuleBasedStateMachine):
             hit = [line for line in hit if not line["inverse"]]
         else:
             hit = [line for line in hit if line["inverse"] or line["processing"] in ("raw", "regression", "category")]
-            inverted = [line for line in hit if line["inverse"]]
-            hit = inverted or hit
+            keys = ("sample", "model", "fold", "repeat", "partition", "seed")
+            undone = {tuple(line[k] for k in keys) for line in self.m.predictions if line["inverse"]}
+            hit = [line for line in hit if line["inverse"] or tuple(line[k] for k in keys) not in undone]
         if not hit or len({len(line["preds"]) for line in hit}) > 1:
             with pytest.raises(ValueError):
                 self.ds.prediction(filter, processed)
