@@ -207,7 +207,7 @@ def _labels(labels: Mapping[str, Any], measured: list[Incoming], count: int) -> 
     columns = {}
     for key in ("sample", *defaults):
         said = [i.labels[key] for i in measured if i.labels and key in i.labels]
-        if labels.get(key) is None and any(not np.array_equal(one, said[0]) for one in said[1:]):
+        if labels.get(key) is None and any(not _same(one, said[0]) for one in said[1:]):
             raise ValueError(
                 f"the sources contradict each other in the coordinate {key!r} of their rows; align them first."
             )
@@ -215,8 +215,14 @@ def _labels(labels: Mapping[str, Any], measured: list[Incoming], count: int) -> 
         value = labels.get(key)
         if value is None:
             value = next((i.labels[key] for i in measured if i.labels and key in i.labels), default)
+            if key == "group" and isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                value = pl.Series(value).fill_nan(None).cast(pl.UInt32)  # a null, as coordinates show it
         columns[key] = label_column(key, value, count)
     return columns
+
+
+def _same(one: Array, other: Array) -> bool:
+    return bool(np.array_equal(one, other, equal_nan=one.dtype.kind == "f" == other.dtype.kind))
 
 
 def label_column(key: str, value: Any, count: int) -> pl.Series:
@@ -345,7 +351,7 @@ def _checked(array: Any, source: FeatureSource, ids: Array, cells: Cells) -> Arr
         raise TypeError(
             f"{what} are {values.dtype}, the source is {source.dtype}; cast with .astype('{source.dtype}')."
         )
-    if any(np.may_share_memory(values, block.buffer) for one in cells.sources.values() for block in one.blocks):
+    if any(one.holds(values) for one in cells.sources.values()):
         return values.copy()
     return values
 

@@ -68,6 +68,8 @@ class Cells:
         self.sources, blocks, self.rows, *index = state
         for name, source in self.sources.items():
             source.adopt(blocks[name])
+            for block in source.blocks:
+                block.filled = [min(rows, self.rows) for rows in block.filled]
         self.index.swap(*index)
         self.epoch += 1
 

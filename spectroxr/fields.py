@@ -12,7 +12,8 @@ import polars as pl
 
 __all__ = ["SCHEMA", "as_json_text", "field_of"]
 
-#: The columns of the specification, and ``inverse``: whether a line came from `inverse_transform_prediction`.
+#: The columns of the specification, and ``inverse``: whether a line came from `inverse_transform_prediction`,
+#: and from lines of which processing.
 SCHEMA: dict[str, Any] = {
     "sample": pl.UInt32,
     "model": pl.String,
@@ -23,6 +24,7 @@ SCHEMA: dict[str, Any] = {
     "seed": pl.Int64,
     "metadata": pl.String,
     "inverse": pl.Boolean,
+    "inverse_of": pl.String,
 }
 
 

@@ -24,6 +24,9 @@ __all__ = ["PredictionBlock"]
 #: Numbers, and class labels given as text.
 OUTPUTS = ("preds", "labels")
 
+#: What tells one prediction of a sample from another.
+ORIGIN = ("sample", "model", "fold", "repeat", "partition", "processing", "seed", "metadata")
+
 FIXED = ("model", "fold", "repeat", "partition", "processing", "seed")
 
 
@@ -39,9 +42,9 @@ class PredictionBlock:
     def table(self) -> pl.DataFrame:
         """All predictions, in the order in which they were added.
 
-        ``sample, model, fold, repeat, partition, processing, seed, metadata, inverse, preds``; ``metadata`` is JSON of
-        whatever else was given; ``preds`` is a number per sample, or a vector for several outputs (of fixed size if
-        all predictions have the same). Class labels given as text are in a column ``labels`` instead.
+        ``sample, model, fold, repeat, partition, processing, seed, metadata, inverse, inverse_of, preds``;
+        ``metadata`` is JSON of whatever else was given; ``preds`` is a number per sample, or a vector for several
+        outputs (of fixed size if all predictions have the same). Class labels given as text are in a column ``labels``.
         """
         return self._joined().clone()
 
@@ -99,6 +102,20 @@ class PredictionBlock:
         else:
             self._parts = [_stacked_parts([*self._parts, part])]
 
+    def _replace_inverse(self, part: pl.DataFrame) -> None:
+        """Append inverted lines in the place of those of an earlier inversion of the same lines."""
+        earlier = self._parts
+        same = [*ORIGIN, "inverse", "inverse_of"]
+        table = self._joined()
+        if table["inverse"].any():
+            new = part.select(same)
+            self._parts = [table.join(new, on=same, how="anti", nulls_equal=True, maintain_order="left")]
+        try:
+            self._append(part)
+        except BaseException:
+            self._parts = earlier
+            raise
+
     def _samples(self, count: int, given: Any, filter: Filter) -> Array:
         index = self._index
         if given is not None and filter is not None:
@@ -130,6 +147,7 @@ class PredictionBlock:
             *[pl.lit(fields[key], dtype=SCHEMA[key]).alias(key) for key in FIXED],
             pl.lit(extra, dtype=pl.String).alias("metadata"),
             pl.lit(inverse).alias("inverse"),
+            pl.lit(None, dtype=pl.String).alias("inverse_of"),
             preds,
         )
 
@@ -150,10 +168,9 @@ class PredictionBlock:
         if not processed:
             reserved = pl.Series(["raw", "regression", "category"])
             given = table["processing"].is_in(reserved.implode()).fill_null(False) & ~inverse
-            keys = ["sample", *(name for name in FIXED if name != "processing")]
             lines = table.with_row_index("line")
-            undone = lines.filter(inverse).select(keys)
-            again = lines.filter(given).join(undone, on=keys, how="semi", nulls_equal=True)["line"]
+            undone = lines.filter(inverse).drop("processing").rename({"inverse_of": "processing"}).select(ORIGIN)
+            again = lines.filter(given).join(undone, on=ORIGIN, how="semi", nulls_equal=True)["line"]
             mask &= (inverse | given) & ~pl.Series(np.isin(np.arange(table.height), again.to_numpy()))
         elif not _names(filter, "inverse"):
             own = mask & ~inverse
@@ -265,9 +282,10 @@ class PredictionBlock:
             part = table.drop(OUTPUTS, strict=False).with_columns(
                 pl.lit(store).alias("processing"),
                 pl.lit(True).alias("inverse"),
+                pl.col("processing").alias("inverse_of"),
                 _outputs(values),
             )
-            self._append(part)
+            self._replace_inverse(part)
         if enabled():
             log(f"inverse_transform_prediction: {table.height} lines, {len(steps)} steps")
         sealed = values.dtype.kind in "fiub"

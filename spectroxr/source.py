@@ -238,6 +238,12 @@ class FeatureSource:
         """Replace the blocks in one step."""
         self.blocks = blocks
 
+    def holds(self, array: Array) -> bool:
+        """Tell whether an array may be memory of this source, or of what earlier views of it show."""
+        earlier = [old for ref, _ in self._retired if (old := ref()) is not None]
+        buffers = [*(block.buffer for block in self.blocks), *earlier]
+        return any(np.may_share_memory(array, buffer) for buffer in buffers)
+
     def forget_views(self) -> None:
         """Stop following earlier views: rows are about to be numbered anew."""
         self._retired = []

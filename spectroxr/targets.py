@@ -33,6 +33,7 @@ class TargetBlock:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._versions: dict[str, pl.DataFrame] = {}
+        self._written: dict[tuple[str, str], int] = {}
         self._dense: dict[tuple[str, str], tuple[int, pl.Series]] = {}
         self.version = 0
         self.resolver: Resolver
@@ -100,6 +101,8 @@ class TargetBlock:
                     "there first."
                 )
         self._versions = versions
+        for name, part in parts.items():
+            self._note(name, [column for column in part.columns if column != "sample"])
         self.version += 1
         if enabled():
             log(f"add_targets: {sum(p.height for p in parts.values())} lines, versions {list(parts)}")
@@ -190,6 +193,7 @@ class TargetBlock:
         }
         if processing_id == "raw":
             self._versions = {"raw": self._versions.pop("raw"), **self._versions}
+        self._note(processing_id, names)
         self.version += 1
         if enabled():
             log(f"update_y: {len(ids)} samples, version {processing_id!r}, targets {names}")
@@ -275,7 +279,13 @@ class TargetBlock:
         return stacked([self.column(c, held) for c, held in kept.items()], samples, flat=isinstance(target, str))
 
     def _latest(self, target: str) -> str:
-        return next(name for name in reversed(self._versions) if target in self._versions[name].columns)
+        held = [name for name, frame in self._versions.items() if target in frame.columns]
+        return max(held, key=lambda name: -1 if name == "raw" else self._written.get((name, target), 0))
+
+    def _note(self, version: str, targets: Sequence[str]) -> None:
+        """Remember that targets were written last in a version."""
+        last = max(self._written.values(), default=0) + 1
+        self._written = self._written | {(version, target): last for target in targets}
 
     def _check_complete(self, samples: Array, version: str, name: str) -> None:
         """Raise where a sample has a value of its own in "raw" (or its origin has), but none in `version`."""
@@ -308,6 +318,8 @@ class TargetBlock:
         if not isinstance(filter, dict):
             return filter, None
         value = filter.get("processing")
+        if isinstance(value, list | tuple) and len(value) == 1:
+            (value,) = value
         if not isinstance(value, str) or value not in self._versions:
             return filter, None
         if value in self._index.lines:
@@ -367,6 +379,10 @@ class TargetBlock:
             has = np.zeros(len(self._index), dtype=bool)
             for c in columns:
                 has |= self.column(c, name).is_not_null().to_numpy()
+            if name != "raw" and "raw" in self._versions:
+                derived = self._index.origins != np.arange(len(has))
+                for c in columns:
+                    has &= ~(derived & self._own(c, "raw") & ~self._own(c, name))
             some = samples[has[samples]]
             if not len(some):
                 continue
@@ -376,19 +392,21 @@ class TargetBlock:
             log(f"get_indexed_targets: {len(samples)} samples, {len(found)} versions")
         return found
 
-    def state(self) -> dict[str, pl.DataFrame]:
+    def state(self) -> tuple[dict[str, pl.DataFrame], dict[tuple[str, str], int]]:
         """Return what `back` needs to undo additions."""
-        return dict(self._versions)
+        return self._versions, self._written
 
-    def back(self, state: dict[str, pl.DataFrame]) -> None:
+    def back(self, state: tuple[dict[str, pl.DataFrame], dict[tuple[str, str], int]]) -> None:
         """Take back an earlier state."""
-        self._versions = state
+        self._versions, self._written = state
         self.version += 1
 
     def snapshot(self) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Return what is to be stored: the long table, and how its columns belong to versions."""
         table, names = long_table(self._versions)
-        return table, {"versions": [[version, list(columns.items())] for version, columns in names.items()]}
+        written = [[version, target, place] for (version, target), place in self._written.items()]
+        versions = [[version, list(columns.items())] for version, columns in names.items()]
+        return table, {"versions": versions, "written": written}
 
     def restore(self, table: pl.DataFrame, document: Mapping[str, Any]) -> None:
         """Take back what was stored."""
@@ -396,4 +414,5 @@ class TargetBlock:
             self.add_targets(table)
             return
         self._versions = from_long_table(table, document)
+        self._written = {(version, target): place for version, target, place in document.get("written", [])}
         self.version += 1

@@ -406,3 +406,63 @@ def test_any_column_name_can_be_packed_by():
     ds.add_meta(pl.DataFrame({"__sample": list("cabdfe")}))
     ds.pack(by="__sample")
     assert ds.features.index_df["row"].to_list() == [2, 0, 1, 3, 5, 4]
+
+
+def test_older_views_can_be_written_back_across_sources():
+    rng = np.random.default_rng(0)
+    ds = SpectroDataset()
+    ds.add_features({"a": rng.random((3, 5)), "b": rng.random((3, 5))})
+    a, b = ds.x()
+    ds.add_features([np.zeros((1, 5))] * 2)
+    old_a, old_b = a.copy(), b.copy()
+    ds.update_x([b, a], [0, 1, 2], "raw")
+    new_a, new_b = ds.x({"sample": [0, 1, 2]})
+    np.testing.assert_array_equal(new_a, old_b)
+    np.testing.assert_array_equal(new_b, old_a)
+
+
+def test_writing_one_target_leaves_the_version_of_another(ds, tmp_path):
+    ds.add_targets(pl.DataFrame({"p": np.arange(6.0), "q": np.arange(6.0)}))
+    ds.update_y(np.full((6, 2), 10.0), range(6), "scaled")
+    ds.update_y(np.full(6, 100.0), range(6), "log", target="p")
+    ds.update_y(np.full(6, 44.0), range(6), "scaled", target="q")
+    assert ds.y()[0].tolist() == [100.0, 44.0]
+    ds.save(tmp_path / "s")
+    assert SpectroDataset.load(tmp_path / "s").y()[0].tolist() == [100.0, 44.0]
+
+
+def test_an_inversion_stands_for_the_lines_it_was_made_of_and_no_others():
+    ds = SpectroDataset()
+    ds.add_features({"a": np.zeros((2, 2))})
+    ds.add_prediction([1.0, 2], {"model": "pls", "processing": "raw"})
+    ds.add_prediction([0.1, 0.2], {"model": "pls", "processing": "scaled"})
+    for _ in range(2):
+        ds.inverse_transform_prediction([lambda v: v * 100], {"processing": "scaled"}, store="regression")
+        np.testing.assert_allclose(ds.prediction(processed=False).ravel(), [1, 2, 10, 20])
+    assert ds.prediction({"processing": "raw"}, processed=False).ravel().tolist() == [1.0, 2.0]
+    assert len(ds.predictions) == 6
+
+
+def test_a_null_group_comes_back_through_dataarrays(ds):
+    ds.update_indexes([1], {"group": None})
+    other = SpectroDataset()
+    other.add_features([ds["nir"], ds["mir"]])
+    assert other.features.index_df["group"].to_list() == [0, None, 0, 0, 0, 0]
+
+
+def test_what_was_undone_does_not_stay_in_cells(ds):
+    ds.add_features([np.ones((1, 5), "f4"), np.ones((1, 4))])
+    with pytest.raises(ValueError):
+        ds.add_data([np.full((2, 5), 7, "f4"), np.full((2, 4), 7.0)], pl.DataFrame({"p": [1.0]}))
+    ds.add_features({"nir": np.ones((2, 5), "f4"), "mir": None})
+    assert np.isnan(ds.features.sources[1].array[7:]).all()
+
+
+def test_indexed_targets_never_mix_an_own_value_with_the_origins(ds):
+    ds.add_targets(pl.DataFrame({"p": np.arange(6.0)}))
+    ds.augment_samples_x([(0, 1)])
+    ds.add_targets(pl.DataFrame({"sample": [6], "p": [9.0]}))
+    ds.update_y(np.arange(6.0) * 10, range(6), "scaled")
+    found = {index["processing"][0]: index["sample"].to_list() for _, index in ds.get_indexed_targets()}
+    assert found == {"raw": list(range(7)), "scaled": list(range(6))}
+    assert ds.y({"processing": ["raw"], "sample": [1]}).ravel().tolist() == [1.0]

@@ -70,6 +70,8 @@ class Model:
         self.cells: dict[tuple[int, str, str], list[float]] = {}  # (sample, processing, source)
         self.versions: list[str] = []  # of the targets; "raw" first, then as last written
         self.targets: dict[str, list[str]] = {}  # version -> columns
+        self.clock = 0
+        self.order: dict[tuple[str, str], int] = {}  # (version, column) -> when it was last written
         self.y: dict[tuple[str, int, str], Any] = {}  # (version, sample, column) -> value
         self.meta_columns: list[str] = []
         self.m: dict[tuple[int, str], Any] = {}  # (sample, column) -> value
@@ -250,6 +252,7 @@ class Model:
         return list(dict.fromkeys(c for v in self.versions for c in self.targets[v]))
 
     def _written(self, version: str) -> None:
+        self.clock += 1
         if version in self.versions and version != "raw":
             self.versions.remove(version)
         if version not in self.versions:
@@ -261,6 +264,7 @@ class Model:
         for column, by_sample in values.items():
             if column not in self.targets[version]:
                 self.targets[version].append(column)
+            self.order[version, column] = self.clock
             for s, value in by_sample.items():
                 if value is not None:
                     self.y[version, s, column] = value
@@ -270,21 +274,30 @@ class Model:
         for column, by_sample in values.items():
             if column not in self.targets[version]:
                 self.targets[version].append(column)
+            self.order[version, column] = self.clock
             for s, value in by_sample.items():
                 self.y[version, s, column] = value
+
+    def latest(self, column: str) -> str:
+        """The version of a target written last; raw only if there is no other."""
+        return max(
+            (v for v in self.versions if column in self.targets[v]),
+            key=lambda v: -1 if v == "raw" else self.order[v, column],
+        )
 
     def target(self, version: str, sample: int, column: str) -> Any:
         return self.inherited(lambda s: self.y.get((version, s, column)), sample)
 
+    def mixed(self, version: str, sample: int, column: str) -> bool:
+        """Whether a derived sample has a raw value of its own, but only its origin's in a version."""
+        derived = self.samples[sample]["origin"] != sample
+        own = self.y.get(("raw", sample, column)) is not None
+        return derived and own and self.y.get((version, sample, column)) is None
+
     def lacking(self, version: str, samples: Iterable[int], columns: Iterable[str]) -> bool:
         """Whether a version lacks a target that some of the samples have as raw."""
         return any(
-            (self.target("raw", s, c) is not None and self.target(version, s, c) is None)
-            or (
-                self.samples[s]["origin"] != s
-                and self.y.get(("raw", s, c)) is not None
-                and self.y.get((version, s, c)) is None
-            )
+            (self.target("raw", s, c) is not None and self.target(version, s, c) is None) or self.mixed(version, s, c)
             for s in samples
             for c in columns
         )

@@ -731,7 +731,9 @@ class Writes(RuleBasedStateMachine):
         fixed = {key: meta.get(key) for key in ("model", "fold", "repeat", "partition", "processing", "seed")}
         for s, preds in zip(samples, values.tolist(), strict=True):
             notes = {k: float(v) if k == "n" else v for k, v in extra.items()} or None
-            self.m.predictions.append({"sample": s, **fixed, "metadata": notes, "inverse": False, "preds": preds})
+            self.m.predictions.append(
+                {"sample": s, **fixed, "metadata": notes, "inverse": False, "inverse_of": None, "preds": preds}
+            )
         values[...] = -1
 
     def line_filter(self, r: random.Random) -> tuple[Any, list[dict[str, Any]]]:
@@ -765,11 +767,29 @@ class Writes(RuleBasedStateMachine):
         assert got.shape == (len(hit), width)
         self.sealed(got)
         kind = np.float32 if got.dtype == np.float32 else np.float64
+        made: list[dict[str, Any]] = []
         for line, values in zip(list(hit), got.tolist(), strict=True):
             want = (np.array(line["preds"], dtype=kind) * kind(2) + kind(1)).tolist()
             assert all(same(a, b) for a, b in zip(values, want, strict=True))
             if store:
-                self.m.predictions.append({**line, "processing": store, "inverse": True, "preds": want})
+                made.append(
+                    {**line, "processing": store, "inverse": True, "inverse_of": line["processing"], "preds": want}
+                )
+        keys = (
+            "sample",
+            "model",
+            "fold",
+            "repeat",
+            "partition",
+            "processing",
+            "seed",
+            "metadata",
+            "inverse",
+            "inverse_of",
+        )
+        new = {tuple(repr(line[k]) for k in keys) for line in made}
+        kept = [line for line in self.m.predictions if tuple(repr(line[k]) for k in keys) not in new]
+        self.m.predictions = [*kept, *made]
 
     # --- storage
 
@@ -1026,6 +1046,7 @@ class Writes(RuleBasedStateMachine):
         explicit = r.choice(m.versions)
         options: dict[str, Any] = [{}, {"processed": False}, {"processing": explicit}][choice]
         named = filter.get("processing") if isinstance(filter, dict) else None
+        named = named[0] if isinstance(named, list | tuple) and len(named) == 1 else named
         version = explicit if choice == 2 else named if isinstance(named, str) and named in m.versions else None
         if version is None and choice == 1:
             version = "raw"
@@ -1033,7 +1054,7 @@ class Writes(RuleBasedStateMachine):
         if r.choice([True, False]):
             columns = [r.choice(columns)]
             options["target"] = r.choice([columns[0], columns])
-        held = {c: version or [v for v in m.versions if c in m.targets[v]][-1] for c in columns}
+        held = {c: version or m.latest(c) for c in columns}
         if any(v != "raw" and m.lacking(v, samples, [c]) for c, v in held.items()):
             with pytest.raises(ValueError, match="not in version"):
                 self.ds.y(filter, **options)
@@ -1065,6 +1086,8 @@ class Writes(RuleBasedStateMachine):
             name = index["processing"][0]
             assert len(values) == index.height
             own = [s for s in samples if any(m.target(name, s, c) is not None for c in m.targets[name])]
+            if name != "raw":
+                own = [s for s in own if not any(m.mixed(name, s, c) for c in m.targets[name])]
             assert index["sample"].to_list() == own
 
     @rule(r=RANDOM)
@@ -1075,9 +1098,15 @@ class Writes(RuleBasedStateMachine):
             hit = [line for line in hit if not line["inverse"]]
         else:
             hit = [line for line in hit if line["inverse"] or line["processing"] in ("raw", "regression", "category")]
-            keys = ("sample", "model", "fold", "repeat", "partition", "seed")
-            undone = {tuple(line[k] for k in keys) for line in self.m.predictions if line["inverse"]}
-            hit = [line for line in hit if line["inverse"] or tuple(line[k] for k in keys) not in undone]
+            keys = ("sample", "model", "fold", "repeat", "partition", "seed", "metadata")
+            undone = {
+                (*[repr(line[k]) for k in keys], line["inverse_of"]) for line in self.m.predictions if line["inverse"]
+            }
+            hit = [
+                line
+                for line in hit
+                if line["inverse"] or (*[repr(line[k]) for k in keys], line["processing"]) not in undone
+            ]
         if not hit or len({len(line["preds"]) for line in hit}) > 1:
             with pytest.raises(ValueError):
                 self.ds.prediction(filter, processed)
