@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 
 from spectroxr.errors import UnknownNameError, nearest
-from spectroxr.index import Index
+from spectroxr.index import Index, distinct
 from spectroxr.schema import Array
 from spectroxr.source import FeatureSource
 
-__all__ = ["Cells", "check_name", "sample_ids"]
+__all__ = ["Cells", "check_name", "existing", "sample_ids"]
 
 
 @dataclass
@@ -148,7 +148,7 @@ class Cells:
             for source, name, has in taken:
                 source.copy_rows(name, old[has], new[has])
         for name in data:
-            self.sources[name].reserve(processing, max(total, int(rows.max(initial=-1)) + 1), self.rows)
+            self.sources[name].reserve(processing, total, self.rows)
         for name, values in data.items():
             self.sources[name].put(processing, rows, values)
         order = np.argsort(samples, kind="stable")
@@ -199,8 +199,6 @@ def sample_ids(indexes: Any, known: int) -> Array:
     UnknownNameError
         If a sample does not exist.
     """
-    from spectroxr.index import distinct
-
     if isinstance(indexes, pl.DataFrame):
         if "sample" not in indexes.columns:
             raise ValueError(f"indexes needs a column 'sample'; it has {indexes.columns}.")
@@ -216,8 +214,18 @@ def sample_ids(indexes: Any, known: int) -> Array:
         raise TypeError(f"column 'sample' holds {values.dtype}; sample ids are whole numbers.")
     if values.null_count():
         raise ValueError("column 'sample' holds nulls.")
-    raw = values.to_numpy()
-    wrong = raw[(raw < 0) | (raw >= known)]
+    return distinct(existing(values.to_numpy(), known))
+
+
+def existing(ids: Array, known: int) -> Array:
+    """Return whole numbers as sample ids, uint32.
+
+    Raises
+    ------
+    UnknownNameError
+        If one is not the id of a sample.
+    """
+    wrong = ids[(ids < 0) | (ids >= known)]
     if len(wrong):
         raise UnknownNameError(f"sample {wrong[0]} does not exist; samples are 0 to {known - 1}.")
-    return distinct(raw.astype(np.uint32))
+    return ids.astype(np.uint32)

@@ -24,10 +24,10 @@ __all__ = ["PredictionBlock"]
 #: Numbers, and class labels given as text.
 OUTPUTS = ("preds", "labels")
 
-#: What tells one prediction of a sample from another.
-ORIGIN = ("sample", "model", "fold", "repeat", "partition", "processing", "seed", "metadata")
-
 FIXED = ("model", "fold", "repeat", "partition", "processing", "seed")
+
+#: What tells one prediction of a sample from another.
+ORIGIN = ("sample", *FIXED, "metadata")
 
 
 class PredictionBlock:
@@ -90,7 +90,7 @@ class PredictionBlock:
         ids = self._samples(len(array), meta.get("sample"), filter)
         fields = {key: field_of(key, meta.get(key)) for key in FIXED}
         extra = {str(key): value for key, value in meta.items() if key not in FIXED and key != "sample"}
-        part = self._part(ids, fields, as_json_text(extra), False, array)
+        part = self._part(ids, fields, as_json_text(extra), array)
         self._append(part)
         if enabled():
             log(f"add_prediction: {len(ids)} samples, model {fields['model']!r}")
@@ -138,15 +138,13 @@ class PredictionBlock:
             f"{count} predictions for {len(choices[0])} samples; say which they are of: meta['sample'] or filter=."
         )
 
-    def _part(
-        self, ids: Array, fields: Mapping[str, Any], extra: str | None, inverse: bool, values: Array
-    ) -> pl.DataFrame:
+    def _part(self, ids: Array, fields: Mapping[str, Any], extra: str | None, values: Array) -> pl.DataFrame:
         matrix = values[:, None] if values.ndim == 1 else values
         preds = _outputs(matrix)
         return pl.DataFrame({"sample": pl.Series(ids, dtype=pl.UInt32)}).with_columns(
             *[pl.lit(fields[key], dtype=SCHEMA[key]).alias(key) for key in FIXED],
             pl.lit(extra, dtype=pl.String).alias("metadata"),
-            pl.lit(inverse).alias("inverse"),
+            pl.lit(False).alias("inverse"),
             pl.lit(None, dtype=pl.String).alias("inverse_of"),
             preds,
         )

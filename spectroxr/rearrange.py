@@ -76,7 +76,9 @@ def row_order(cells: Cells, order: pl.DataFrame | None) -> tuple[Array, Array]:
     return rows[np.sort(first)], new
 
 
-def _fill(source: FeatureSource, names: Sequence[str], rows: Array, buffer: Array) -> None:
+def _fill(source: FeatureSource, names: Sequence[str], rows: Array, buffer: Array, bands: slice | None = None) -> None:
+    """Copy rows and a run of bands (default: all) of some processings into a buffer; what is not there is NaN."""
+    bands = slice(0, len(source.axis), 1) if bands is None else bands
     source.settle(int(rows.max(initial=-1)) + 1)
     for k, name in enumerate(names):
         place = source.where(name)
@@ -87,10 +89,10 @@ def _fill(source: FeatureSource, names: Sequence[str], rows: Array, buffer: Arra
         inside = rows < block.capacity
         part = buffer[:, k : k + 1, :]
         if inside.all():
-            copy_all(block.view, rows, [position], slice(0, len(source.axis), 1), part)
+            copy_all(block.view, rows, [position], bands, part)
         else:
             buffer[~inside, k, :] = np.nan
-            buffer[inside, k, :] = block.view[rows[inside], position, :]
+            buffer[inside, k, :] = block.view[rows[inside], position, bands]
 
 
 def merge(cells: Cells, owner: Any, which: Sequence[str | int]) -> str:
@@ -172,16 +174,11 @@ def split(
         raise ValueError(f"the name {taken[0]!r} would stand for two sources; give names=[...].")
     index = cells.index
     held = [p for p in index.processings if source.where(p)]
-    source.settle(cells.rows)
+    rows = np.arange(cells.rows)
     parts = []
     for (start, stop), name in zip(spans, labels, strict=True):
         buffer = allocate(cells.rows, len(held), stop - start, source.dtype)
-        for k, p in enumerate(held):
-            place = source.where(p)
-            assert place is not None
-            n = min(cells.rows, place[0].capacity)
-            buffer[:n, k, :] = place[0].view[:n, place[1], start:stop]
-            buffer[n:, k, :] = np.nan
+        _fill(source, held, rows, buffer, slice(start, stop, 1))
         part = FeatureSource(name, _part_axis(source.axis, start, stop), source.dtype, owner)
         part.adopt([Block(buffer, list(held))])
         parts.append(part)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.adding import label_column
-from spectroxr.cells import Cells, check_name
+from spectroxr.cells import Cells, check_name, existing
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.schema import INDEX_SCHEMA, Array
@@ -69,11 +69,7 @@ def _addressed(indexes: Any, index: Index) -> tuple[Array, list[str | None]]:
         raise ValueError("indexes names no line.")
     if not column.dtype.is_integer() or column.null_count():
         raise TypeError(f"sample ids are whole numbers, not {column.dtype} with {column.null_count()} nulls.")
-    raw = column.to_numpy()
-    wrong = raw[(raw < 0) | (raw >= len(index))]
-    if len(wrong):
-        raise UnknownNameError(f"sample {wrong[0]} does not exist; samples are 0 to {len(index) - 1}.")
-    samples = raw.astype(np.uint32)
+    samples = existing(column.to_numpy(), len(index))
     for name in dict.fromkeys(names):
         if name is None:
             continue

@@ -254,14 +254,9 @@ class Resolver:
         columns: tuple[str, ...] = (),
     ) -> Selection:
         """Return the selection of known samples (ascending), without asking whether it is rectangular."""
-        rows: Picks | None = None
-        whole = len(samples) == len(self.index)
-        if whole or self.index.in_order:
-            rows = run_of(samples if self.index.in_order else self.index.rows)
-        if rows is None:
-            picked = samples.astype(np.intp) if self.index.in_order else self.index.rows[samples]
-            run = None if self.index.in_order else run_of(picked)
-            rows = frozen(picked) if run is None else run
+        picked = samples if self.index.in_order else self.index.rows[samples]
+        run = run_of(picked)
+        rows = frozen(picked.astype(np.intp)) if run is None else run
         return Selection(samples, rows, processings, sources, bands, columns)
 
 

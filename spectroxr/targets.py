@@ -293,19 +293,23 @@ class TargetBlock:
             return
         raw = self.column(name, "raw").is_not_null().to_numpy()[samples]
         has = self.column(name, version).is_not_null().to_numpy()[samples]
-        own = [self._own(name, v)[samples] for v in ("raw", version)]
-        derived = self._index.origins[samples] != samples
-        lost = int(((raw & ~has) | (derived & own[0] & ~own[1])).sum())
+        lost = int(((raw & ~has) | self._borrowed(name, version)[samples]).sum())
         if lost:
             raise ValueError(
                 f"{lost} of {len(samples)} samples have target {name!r} but not in version {version!r}; take "
                 "processed=False, or a filter that leaves them out. Versions are never mixed."
             )
 
-    def _own(self, name: str, version: str) -> Array:
-        """Tell for each sample whether it has a value that is not its origin's."""
+    def _borrowed(self, name: str, version: str) -> Array:
+        """Tell for each sample whether its raw value is its own, but that in a version only its origin's."""
+        own = [self._own(name, held).is_not_null().to_numpy() for held in ("raw", version)]
+        derived = self._index.origins != np.arange(len(self._index))
+        return np.asarray(derived & own[0] & ~own[1])
+
+    def _own(self, name: str, version: str) -> pl.Series:
+        """Return one value of a target per sample, null where it has none of its own."""
         frame = self._versions[version]
-        return spread(frame["sample"], frame[name], len(self._index)).is_not_null().to_numpy()
+        return spread(frame["sample"], frame[name], len(self._index))
 
     def _ask(self, filter: Filter, processed: bool, processing: str | None) -> tuple[Array, str | None]:
         rest, named = self._version_in(filter)
@@ -380,9 +384,8 @@ class TargetBlock:
             for c in columns:
                 has |= self.column(c, name).is_not_null().to_numpy()
             if name != "raw" and "raw" in self._versions:
-                derived = self._index.origins != np.arange(len(has))
                 for c in columns:
-                    has &= ~(derived & self._own(c, "raw") & ~self._own(c, name))
+                    has &= ~self._borrowed(c, name)
             some = samples[has[samples]]
             if not len(some):
                 continue

@@ -260,14 +260,8 @@ class Model:
             self.targets.setdefault(version, [])
 
     def add_targets(self, version: str, values: dict[str, dict[int, Any]]) -> None:
-        self._written(version)
-        for column, by_sample in values.items():
-            if column not in self.targets[version]:
-                self.targets[version].append(column)
-            self.order[version, column] = self.clock
-            for s, value in by_sample.items():
-                if value is not None:
-                    self.y[version, s, column] = value
+        given = {c: {s: v for s, v in by_sample.items() if v is not None} for c, by_sample in values.items()}
+        self.update_y(version, given)
 
     def update_y(self, version: str, values: dict[str, dict[int, Any]]) -> None:
         self._written(version)
