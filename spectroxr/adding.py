@@ -13,7 +13,8 @@ from spectroxr.cells import Cells, check_name, sample_ids
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import LARGEST
 from spectroxr.intake import Incoming, axis_of, check_samples_named, check_spectra, per_source, take_in, unlabelled
-from spectroxr.schema import Array
+from spectroxr.lazyplane import is_dask
+from spectroxr.schema import FLOATS, Array
 from spectroxr.source import Block, FeatureSource, allocate
 
 __all__ = ["add_rows", "add_source", "augment", "update"]
@@ -104,7 +105,7 @@ def add_rows(
         source = cells.sources.get(name)
         if source is None:
             source = fresh[name] = FeatureSource(name, axis, item.data.dtype, owner)
-            others = [block.buffer for one in fresh.values() for block in one.blocks]
+            others = [block.memory for one in fresh.values() for block in one.blocks if block.memory is not None]
             buffer = _private(item.data) if copy or _overlaps(item.data, others) else item.data
             source.adopt([Block(buffer, list(names_))])
         else:
@@ -337,8 +338,13 @@ def update(cells: Cells, new_data: Any, indexes: Any, processing: str) -> tuple[
     return len(ids), moved
 
 
-def _checked(array: Any, source: FeatureSource, ids: Array, cells: Cells) -> Array:
+def _checked(array: Any, source: FeatureSource, ids: Array, cells: Cells) -> Any:
     what = f"the new spectra of source {source.name!r}"
+    lazy = array.data if hasattr(array, "dims") and is_dask(getattr(array, "data", None)) else array
+    if is_dask(lazy):
+        if lazy is not array:
+            lazy = unlabelled(array, source.axis, ids, what)
+        return _checked_dask(lazy, source, ids, what)
     if hasattr(array, "dims") and hasattr(array, "coords"):
         array = unlabelled(array, source.axis, ids, what)
     values = check_spectra(array, what)
@@ -354,6 +360,19 @@ def _checked(array: Any, source: FeatureSource, ids: Array, cells: Cells) -> Arr
     if any(one.holds(values) for one in cells.sources.values()):
         return values.copy()
     return values
+
+
+def _checked_dask(array: Any, source: FeatureSource, ids: Array, what: str) -> Any:
+    """Return a Dask array that fits; it is not computed."""
+    expected = (len(ids), len(source.axis))
+    if tuple(array.shape) != expected:
+        raise ValueError(
+            f"{what} have shape {tuple(array.shape)}; {expected[0]} samples of {expected[1]} wavelengths make "
+            f"{expected}."
+        )
+    if array.dtype not in FLOATS or not np.can_cast(array.dtype, source.dtype, "safe"):
+        raise TypeError(f"{what} are {array.dtype}, the source is {source.dtype}; cast with .astype('{source.dtype}').")
+    return array.astype(source.dtype)
 
 
 def augment(cells: Cells, samples: Array, copies: Array) -> Array:

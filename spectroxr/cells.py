@@ -12,6 +12,7 @@ import polars as pl
 
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index, distinct
+from spectroxr.lazyplane import is_dask
 from spectroxr.schema import Array
 from spectroxr.source import FeatureSource
 
@@ -147,10 +148,15 @@ class Cells:
                 source.reserve(name, total, self.rows)
             for source, name, has in taken:
                 source.copy_rows(name, old[has], new[has])
+        lazy = [name for name, values in data.items() if is_dask(values) and not self.sources[name].where(processing)]
         for name in data:
-            self.sources[name].reserve(processing, total, self.rows)
+            if name not in lazy:
+                self.sources[name].reserve(processing, total, self.rows)
         for name, values in data.items():
-            self.sources[name].put(processing, rows, values)
+            if name in lazy:
+                self.sources[name].put_lazy(processing, rows, values, total)
+            else:
+                self.sources[name].put(processing, rows, values)
         order = np.argsort(samples, kind="stable")
         index.write(
             processing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import polars as pl
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from spectroxr.snapshot import Snapshot
+    from spectroxr.zarrstore import Saved
 
 __all__ = ["SpectroDataset"]
 
@@ -84,6 +85,8 @@ class SpectroDataset:
         for block in (self.targets, self.metadata, self.predictions):
             block.resolver = self.features.resolver
         self.folds = FoldsManager(self.features, self.targets)
+        #: The version of a store that this dataset was loaded from or saved to last.
+        self.origin: Saved | None = None
 
     def __len__(self) -> int:
         """Return the number of samples, augmented ones included."""
@@ -169,9 +172,10 @@ class SpectroDataset:
 
         Parameters
         ----------
-        new_data : sequence or dict of ndarray or None
+        new_data : sequence or dict of ndarray, Dask array or None
             One ``(n, wavelength)`` array per source; None (or a source missing from a dict) leaves it untouched. A
-            single array stands for the only source.
+            single array stands for the only source. Dask arrays make a new variant that is computed when it is read or
+            saved, chunk by chunk.
         indexes : polars.DataFrame or sequence of int
             The samples: line k of the arrays belongs to the k-th distinct ``sample``.
         processing_hash : str
@@ -284,67 +288,231 @@ class SpectroDataset:
         *,
         compression: str | None = "zstd",
         format: str = "zarr",
-    ) -> None:
-        """Write the dataset to a folder.
+        message: str = "",
+        chunks: Mapping[str, int] | None = None,
+        overwrite: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> int | None:
+        """Write the dataset to a folder or a bucket, as a new version of what is there.
 
         Parameters
         ----------
         path : str or path-like
-            The folder, such as ``"name.spectro"``; a store there is replaced once the new one is written.
+            The folder, such as ``"name.spectro"``, or a URL, such as ``"s3://bucket/name"`` (also ``gs://``, ``az://``,
+            and ``memory://`` for this process alone).
         compression : {"zstd", "lz4", "zlib", None}
-            For ``format="zarr"``; an ``.npy`` file is never compressed. None stores the spectra uncompressed: `load`
-            then maps the file instead of reading it.
+            For ``format="zarr"``; an ``.npy`` file is never compressed. None stores the spectra uncompressed: on a
+            local disk `load` then maps them.
         format : {"zarr", "npy"}
             ``zarr``: Zarr for the features, Parquet for the tables; plain xarray and Polars read them. ``npy``: one
-            ``.npy`` file per source, Parquet for the tables.
+            ``.npy`` file per source, Parquet for the tables; local, and without versions.
+        message : str, optional
+            Kept with the version, see `versions`.
+        chunks : dict, optional
+            Sizes of the compressed chunks along ``row`` and ``wavelength`` (default: about 2 MB of whole rows, or what
+            the version before has).
+        overwrite : bool, default False
+            Save although others have saved to this store since this dataset was loaded or saved. Their versions stay.
+        storage_options : dict, optional
+            For a URL: keys of the object store, such as ``{"region": "eu-west-1", "endpoint": "http://..."}``. What is
+            not given comes from the usual environment variables.
+
+        Returns
+        -------
+        int or None
+            Number of the version; None for ``format="npy"``.
 
         Notes
         -----
+        What has not changed since the version before (chunks of spectra, tables, documents) is shared with it, not
+        written again; nothing is removed before `vacuum`. The version counts once its manifest is in place, in one
+        step: whatever happens before, the version before stays current and whole.
+
         Spectra are stored in (row, processing, wavelength) order, one array per source: the order of rows that `pack`
         made is kept, its ``layout`` and ``src_concat`` are not.
 
         Raises
         ------
+        ConflictError
+            If another writer saved to the store first; nothing of theirs is changed.
         FileExistsError, StoreError
-            If there is something at `path` that is not such a store.
-        ValueError
-            If `compression` or `format` is none of these.
+            If there is something at `path` that is not such a store, or it cannot be written.
+        OSError
+            If the disk is full or the folder cannot be written; what this save wrote is removed again.
+        ValueError, TypeError
+            If an option makes no sense.
         """
         from spectroxr.io import save
 
-        save(self, path, compression=compression, format=format)
+        number = save(
+            self,
+            path,
+            compression=compression,
+            format=format,
+            message=message,
+            chunks=chunks,
+            overwrite=overwrite,
+            storage_options=storage_options,
+        )
         if enabled():
-            log(f"save: {os.fspath(path)}, compression {compression}, format {format}")
+            log(f"save: {os.fspath(path)}, version {number}, compression {compression}, format {format}")
+        return number
 
     @staticmethod
-    def load(path: str | os.PathLike[str], *, verify: bool = False) -> SpectroDataset:
-        """Read a dataset from a folder.
+    def load(
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        verify: bool = False,
+        lazy: bool = True,
+        chunks: Any = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> SpectroDataset:
+        """Read a dataset from a folder or a bucket; its spectra are read when they are asked for.
 
         Parameters
         ----------
         path : str or path-like
+        version : int, optional
+            A number that `versions` lists; negative ones count from the newest (default: the newest).
         verify : bool, default False
-            Check every checksum. Without it all is checked but the spectra of an uncompressed store, which are mapped
-            and not read.
+            Check every file first. Without it, each file is checked when it is read, but for spectra that are mapped.
+        lazy : bool, default True
+            False reads all spectra into memory at once.
+        chunks : None, "auto", int or dict, optional
+            Hand the spectra out as Dask arrays, in chunks of so many rows, or ``{"row": ..., "wavelength": ...}``;
+            ``{}`` takes the chunks of the store, ``"auto"`` multiples of them of about 32 MB.
+        storage_options : dict, optional
+            As in `save`.
 
         Returns
         -------
         SpectroDataset
-            With ``compression=None`` and ``format="npy"`` its spectra are a read-only map of the file, shared by all
-            views; else they are in memory.
+            Uncompressed spectra on a local disk are a read-only map of the files, shared by all views. Others are read
+            chunk by chunk: `x` and `sel` read those that hold what is selected; what is asked for as a whole (all
+            samples of a processing, all wavelengths) stays in memory, and is a view from then on. `pack` brings
+            everything into memory.
 
         Raises
         ------
         FileNotFoundError, StoreError
             If there is no store, or it is damaged, incomplete, newer than this package, or not ours; the message names
             the file.
+        UnknownNameError
+            If there is no such version.
+        ValueError, TypeError
+            If an option makes no sense.
         """
         from spectroxr.io import stored
 
-        ds = _rebuilt(stored(path, verify=verify))
+        ds = _rebuilt(*stored(path, version=version, verify=verify, storage_options=storage_options), chunks=chunks)
+        if not lazy:
+            ds.features.fetch()
         if enabled():
             log(f"load: {os.fspath(path)}, {len(ds)} samples")
         return ds
+
+    @staticmethod
+    def versions(path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> pl.DataFrame:
+        """Return the versions of a store, oldest first.
+
+        Parameters
+        ----------
+        path : str or path-like
+        storage_options : dict, optional
+            As in `save`.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``version``, ``time`` (UTC), ``message``, ``samples``, and ``written``: the bytes that were written for it,
+            without what it shares with earlier ones. Null where a store of format 1 does not say.
+
+        Raises
+        ------
+        FileNotFoundError, StoreError
+            If there is no store with versions, or its manifest is damaged.
+        """
+        from spectroxr.storage import list_versions
+
+        table = list_versions(path, storage_options=storage_options)
+        if enabled():
+            log(f"versions: {os.fspath(path)}, {table.height} versions")
+        return table
+
+    @staticmethod
+    def verify(
+        path: str | os.PathLike[str],
+        *,
+        version: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Read every file of a store, check it against its checksum, and the tables against each other.
+
+        Parameters
+        ----------
+        path : str or path-like
+        version : int, optional
+            Only this one (default: all).
+        storage_options : dict, optional
+            As in `save`.
+
+        Raises
+        ------
+        StoreError
+            If anything is missing, damaged or contradicts itself; the message names each.
+        FileNotFoundError, UnknownNameError
+            If there is no such store or version.
+        """
+        from spectroxr.storage import verify
+
+        verify(path, version=version, storage_options=storage_options)
+        if enabled():
+            log(f"verify: {os.fspath(path)}")
+
+    @staticmethod
+    def vacuum(
+        path: str | os.PathLike[str],
+        *,
+        keep: int = 1,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Remove earlier versions of a store, and what saves that were cut off have left.
+
+        Parameters
+        ----------
+        path : str or path-like
+        keep : int, default 1
+            How many of the newest versions stay.
+        storage_options : dict, optional
+            As in `save`.
+
+        Returns
+        -------
+        int
+            Bytes freed.
+
+        Notes
+        -----
+        Datasets that are open on a removed version, here or in another process, can then no longer read spectra that
+        they have not read yet; spectra that they have mapped stay readable on POSIX systems. In a bucket, leftovers are
+        removed a day after they were written, as they may belong to a save under way.
+
+        Raises
+        ------
+        ConflictError
+            If another process is saving.
+        FileNotFoundError, StoreError
+            If there is no store with versions, or it is damaged.
+        ValueError, TypeError
+            If `keep` is not a positive whole number.
+        """
+        from spectroxr.storage import vacuum
+
+        freed = vacuum(path, keep=keep, storage_options=storage_options)
+        if enabled():
+            log(f"vacuum: {os.fspath(path)}, {freed} bytes freed")
+        return freed
 
     def log(self, message: str, level: str = "INFO") -> None:
         """Send one line to the logger ``spectroxr`` of standard logging; every public method does.
@@ -368,9 +536,10 @@ class SpectroDataset:
             log(f"print_summary: {len(self)} samples")
 
 
-def _rebuilt(parts: Snapshot) -> SpectroDataset:
+def _rebuilt(parts: Snapshot, origin: Saved | None = None, chunks: Any = None) -> SpectroDataset:
     from spectroxr.io import fill
 
     ds = SpectroDataset()
-    fill(ds, parts)
+    fill(ds, parts, chunks)
+    ds.origin = origin
     return ds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["NoViewError", "NotRectangularError", "StoreError", "UnknownNameError", "nearest"]
+__all__ = ["ConflictError", "NoViewError", "NotRectangularError", "StoreError", "UnknownNameError", "nearest"]
 
 
 class UnknownNameError(KeyError):
@@ -31,6 +31,10 @@ class NoViewError(ValueError):
 
 class StoreError(ValueError):
     """A store on disk is missing, damaged, newer than this package, or not one of ours."""
+
+
+class ConflictError(StoreError):
+    """Another writer saved to the same store first; nothing of theirs was changed, and nothing of this save is kept."""
 
 
 def nearest(value: object, valid: Iterable[object], what: str) -> str:

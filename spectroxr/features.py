@@ -13,6 +13,7 @@ import polars as pl
 from spectroxr import adding, rearrange
 from spectroxr.cells import sample_ids
 from spectroxr.intake import take_in
+from spectroxr.lazyread import is_lazy
 from spectroxr.log import enabled, log
 from spectroxr.reading import FeatureReader
 from spectroxr.relabel import update_labels
@@ -190,12 +191,22 @@ class FeatureBlock(FeatureReader):
         arrays = [np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)) for file in files]
         self.add_features(arrays, **{"copy": False, **options})
 
+    def fetch(self) -> None:
+        """Read into memory all spectra that are still in a store or computed by Dask."""
+        for source in self._cells.sources.values():
+            names = [name for name in self._cells.index.processings if is_lazy(source, [name])]
+            with self._cells.lock:
+                if names:
+                    source.consolidate(names, self._cells.rows)
+        if enabled():
+            log(f"fetch: {len(self._cells.sources)} sources")
+
     def update_x(self, new_data: Any, indexes: Any, processing_id: str) -> None:
         """Write a variant of some samples.
 
         Parameters
         ----------
-        new_data : sequence or dict of ndarray or None
+        new_data : sequence or dict of ndarray, Dask array or None
             One ``(n, wavelength)`` array per source; None (or a source missing from a dict) leaves it untouched. A
             single array stands for the only source.
         indexes : polars.DataFrame or sequence of int

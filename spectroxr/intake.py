@@ -10,6 +10,7 @@ import numpy as np
 
 from spectroxr.axis import Axis
 from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.lazyplane import is_dask
 from spectroxr.schema import FLOATS, Array
 
 __all__ = ["Incoming", "axis_of", "check_samples_named", "check_spectra", "per_source", "take_in", "unlabelled"]
@@ -54,7 +55,7 @@ def check_spectra(array: Any, what: str) -> Array:
     """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{what} are a masked array; say what masked values are, for instance with .filled(np.nan).")
-    array = np.asarray(array)
+    array = array if is_dask(array) else np.asarray(array)
     checked: Array = array
     if array.dtype not in FLOATS:
         raise TypeError(

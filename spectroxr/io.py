@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,37 +13,40 @@ from spectroxr.axis import Axis
 from spectroxr.errors import StoreError
 from spectroxr.index import Index
 from spectroxr.layouts import readonly
+from spectroxr.lazyplane import PaddedPlane
+from spectroxr.lazyread import check_dask_chunks
 from spectroxr.snapshot import Snapshot, SourceSnapshot
-from spectroxr.source import Block, FeatureSource
+from spectroxr.source import Block, FeatureSource, LazyBlock
+from spectroxr.stored import StoredPlane
 
 if TYPE_CHECKING:
     from spectroxr.dataset import SpectroDataset
+    from spectroxr.history import StoredSource
+    from spectroxr.zarrstore import Saved
 
 __all__ = ["fill", "save", "snapshot", "stored"]
 
 
 def snapshot(ds: SpectroDataset) -> Snapshot:
-    """Return what is to be stored of a dataset; the spectra are views of it."""
+    """Return what is to be stored of a dataset; the spectra are views of it, or stay where they lie."""
     cells = ds.features.cells
     names = cells.index.processings
     sources = []
     for source in cells.sources.values():
-        planes = []
         source.settle(cells.rows)
         held = [name for name in names if source.where(name)]
-        for name in held:
-            place = source.where(name)
-            assert place is not None
-            block, k = place
-            plane = block.view[: cells.rows, k, :]
-            if block.capacity < cells.rows:
-                whole = np.full((cells.rows, len(source.axis)), np.nan, source.dtype)
-                whole[: block.capacity] = plane
-                plane = whole
-            planes.append(plane)
+        pairs = [_plane(source, name, cells.rows) for name in held]
         axis = source.axis
         sources.append(
-            SourceSnapshot(source.name, tuple(planes), tuple(held), axis.values, dict(axis.attrs), axis.segments)
+            SourceSnapshot(
+                source.name,
+                tuple(plane for plane, _ in pairs),
+                tuple(held),
+                axis.values,
+                dict(axis.attrs),
+                axis.segments,
+                tuple(stored for _, stored in pairs),
+            )
         )
     targets, versions = ds.targets.snapshot()
     state = {"processings": list(names), "rows": cells.rows, "targets": versions}
@@ -55,14 +59,38 @@ def snapshot(ds: SpectroDataset) -> Snapshot:
     )
 
 
-def fill(ds: SpectroDataset, parts: Snapshot) -> None:
+def _plane(source: FeatureSource, processing: str, rows: int) -> tuple[Any, Any]:
+    """Return all rows of a processing, and where they lie in a store, if they do."""
+    place = source.where(processing)
+    assert place is not None
+    block, k = place
+    if isinstance(block, LazyBlock):
+        if block.capacity == rows:
+            return block.plane, block.plane if isinstance(block.plane, StoredPlane) else None
+        return PaddedPlane(block.plane, rows), None
+    plane = block.view[:rows, k, :]
+    if block.capacity >= rows:
+        same = block.stored is not None and block.capacity == rows
+        return plane, block.stored[k] if same and block.stored is not None else None
+    return PaddedPlane(plane, rows), None
+
+
+def fill(ds: SpectroDataset, parts: Snapshot, chunks: Any = None) -> None:
     """Make an empty dataset that of a snapshot, adopting its arrays.
+
+    Parameters
+    ----------
+    ds : SpectroDataset
+    parts : Snapshot
+    chunks : optional
+        As in `SpectroDataset.load`.
 
     Raises
     ------
     StoreError
         If its parts contradict each other.
     """
+    chunks = check_dask_chunks(chunks)
     cells = ds.features.cells
     state: dict[str, Any] = parts.documents.get("state") or {}
     order = state.get("processings") or parts.index["processing"].unique(maintain_order=True).to_list()
@@ -74,7 +102,7 @@ def fill(ds: SpectroDataset, parts: Snapshot) -> None:
     for given in parts.sources:
         axis = Axis(readonly(np.ascontiguousarray(given.wavelength)), dict(given.attrs), given.segments)
         source = FeatureSource(given.name, axis, given.planes[0].dtype, ds.features)
-        source.adopt(_blocks(given))
+        source.adopt(_blocks(given, chunks))
         cells.sources[given.name] = source
         cells.rows = max(cells.rows, len(given.planes[0]))
     cells.epoch += 1
@@ -84,17 +112,48 @@ def fill(ds: SpectroDataset, parts: Snapshot) -> None:
     ds.folds.restore(parts.documents.get("folds") or [])
 
 
-def _blocks(given: SourceSnapshot) -> list[Block]:
-    """Return the planes as one block where they are views of one buffer, else a block each."""
-    planes = given.planes
-    first = planes[0]
-    if len(planes) > 1:
-        places = [plane.__array_interface__["data"][0] for plane in planes]
-        steps = set(np.diff(places).tolist())
-        base = first.base
-        if len(steps) == 1 and isinstance(base, np.ndarray) and base.ndim == 3 and base.shape[1] == len(planes):
-            return [Block(base, list(given.processings))]
-    return [Block(plane[:, None, :], [name]) for plane, name in zip(planes, given.processings, strict=True)]
+def _blocks(given: SourceSnapshot, chunks: Any) -> list[Block | LazyBlock]:
+    """Return a block for each plane, or one for those that are views of one buffer."""
+    blocks: list[Block | LazyBlock] = []
+    run: list[int] = []
+    stored = given.stored or (None,) * len(given.planes)
+
+    def close() -> None:
+        if run:
+            first = given.planes[run[0]]
+            buffer = first.base if len(run) > 1 else first[:, None, :]
+            blocks.append(Block(buffer, [given.processings[k] for k in run], stored=[stored[k] for k in run]))
+            run.clear()
+
+    for k, plane in enumerate(given.planes):
+        place = stored[k]
+        if not isinstance(plane, np.ndarray):
+            close()
+            blocks.append(LazyBlock(plane, given.processings[k], chunks))
+        elif chunks is not None and place is not None:
+            close()
+            blocks.append(LazyBlock(place, given.processings[k], chunks))
+        else:
+            if run and not _side_by_side(given.planes[run[0]], plane, len(run)):
+                close()
+            run.append(k)
+            base = given.planes[run[0]].base
+            if isinstance(base, np.ndarray) and base.ndim == 3 and base.shape[1] == len(run):
+                close()
+    while run:
+        k = run.pop(0)
+        blocks.append(Block(given.planes[k][:, None, :], [given.processings[k]], stored=[stored[k]]))
+    return blocks
+
+
+def _side_by_side(first: Any, plane: Any, k: int) -> bool:
+    """Tell whether `plane` is the `k`-th processing of the buffer that `first` is the first of."""
+    base = first.base
+    if not isinstance(base, np.ndarray) or base.ndim != 3 or plane.base is not base or base.shape[1] <= k:
+        return False
+    start = base.__array_interface__["data"][0]
+    places = [one.__array_interface__["data"][0] - start for one in (first, plane)]
+    return places == [0, k * base.strides[1]] and bool(first.strides == plane.strides)
 
 
 def save(
@@ -103,15 +162,52 @@ def save(
     *,
     compression: str | None = "zstd",
     format: str = "zarr",
-) -> None:
-    """Write a dataset to a folder; see `SpectroDataset.save`."""
+    message: str = "",
+    chunks: Mapping[str, int] | None = None,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> int | None:
+    """Write a dataset to a folder or bucket; see `SpectroDataset.save`. Returns the number of the version."""
     from spectroxr.storage import write_store
 
-    write_store(path, snapshot(ds), compression=compression, format=format)
+    origin = None if overwrite else ds.origin
+    saved = write_store(
+        path,
+        snapshot(ds),
+        compression=compression,
+        format=format,
+        message=message,
+        chunks=chunks,
+        base=origin,
+        storage_options=storage_options,
+    )
+    if saved is None:
+        return None
+    ds.origin = saved
+    for stored in saved.sources:
+        _settle(ds.features.cells.sources[stored.name], stored)
+    return saved.version.number
 
 
-def stored(path: str | os.PathLike[str], *, verify: bool = False) -> Snapshot:
-    """Read what a folder holds; see `SpectroDataset.load`."""
+def _settle(source: FeatureSource, stored: StoredSource) -> None:
+    """Let spectra that Dask computed be read from where they were saved from now on."""
+    blocks: list[Block | LazyBlock] = []
+    for block in source.blocks:
+        if isinstance(block, LazyBlock) and not isinstance(block.plane, StoredPlane):
+            (name,) = block.processings
+            block = LazyBlock(stored.array.plane(stored.processings.index(name)), name, block.chunks)
+        blocks.append(block)
+    source.adopt(blocks)
+
+
+def stored(
+    path: str | os.PathLike[str],
+    *,
+    version: int | None = None,
+    verify: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> tuple[Snapshot, Saved | None]:
+    """Read what a folder or bucket holds, all but its spectra; see `SpectroDataset.load`."""
     from spectroxr.storage import read_store
 
-    return read_store(path, verify=verify)
+    return read_store(path, version=version, verify=verify, storage_options=storage_options)

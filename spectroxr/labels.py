@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -80,13 +80,13 @@ def _labels(selection: Selection, index: Index) -> dict[str, Array]:
     }
 
 
-def labelled(cells: Array, selection: Selection, index: Index, name: str, axis: Axis, bands: Picks) -> xr.DataArray:
+def labelled(cells: Any, selection: Selection, index: Index, name: str, axis: Axis, bands: Picks) -> xr.DataArray:
     """Return cells of one source as a DataArray with dims ``(row, processing, wavelength)``."""
     import xarray as xr
 
     some = axis.take(bands)
     # the constructor of DataArray copies coordinates into writable memory, assign_coords does not
-    array = xr.DataArray(cells, dims=DIMS, name=name).assign_coords(coordinates(selection, index, some))
+    array = xr.DataArray(xr.Variable(DIMS, cells), name=name).assign_coords(coordinates(selection, index, some))
     on_axis, on_array = split_attrs(some.attrs)
     array.coords["wavelength"].attrs.update(on_axis)
     array.attrs.update(on_array)

@@ -17,11 +17,13 @@ from spectroxr.errors import StoreError
 from spectroxr.schema import Array
 
 __all__ = [
+    "NPY_VERSION",
     "RESTORE",
     "VERSION",
     "Files",
     "check_json",
     "checksum",
+    "decode_json",
     "encode_json",
     "record_files",
     "replace_file",
@@ -29,13 +31,16 @@ __all__ = [
     "sync",
     "sync_tree",
     "unseal",
+    "unsealed",
 ]
 
 FORMAT = "spectroxr"
 #: The newest version of the format on disk that this package writes and reads.
-VERSION = 1
+VERSION = 2
+#: The version of the plain folder of ``format="npy"``, which has not changed since.
+NPY_VERSION = 1
 #: What every message about a damaged file ends with.
-RESTORE = "Restore it from a copy, or save the dataset again."
+RESTORE = "Restore it from a copy, or save the dataset elsewhere."
 
 _BUFFER = 1 << 22
 
@@ -110,7 +115,7 @@ class Files:
         StoreError
             If the file is missing, damaged or not JSON.
         """
-        return _decode_json(self.read(name), self.root / name)
+        return decode_json(self.read(name), self.root / name)
 
     def verify(self, names: Iterable[str]) -> None:
         """Check the checksums of the named files.
@@ -229,7 +234,8 @@ def encode_json(value: Any) -> bytes:
     return json.dumps(value).encode("ascii")
 
 
-def _decode_json(data: bytes, path: Path) -> Any:
+def decode_json(data: bytes, path: object) -> Any:
+    """Return the value of JSON; `path` names it in the error."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -240,23 +246,40 @@ def _seal_of(content: dict[str, Any]) -> str:
     return f"{checksum(json.dumps(content, sort_keys=True).encode('ascii')):08x}"
 
 
-def seal(content: dict[str, Any]) -> bytes:
+def seal(content: dict[str, Any], version: int = VERSION) -> bytes:
     """Return a manifest as JSON with the format's name and version, the package's version and a checksum."""
     try:
         package = metadata.version("spectroxr")
     except metadata.PackageNotFoundError:
         package = "not installed"
-    content = {"format": FORMAT, "format_version": VERSION, "package_version": package, **content}
+    content = {"format": FORMAT, "format_version": version, "package_version": package, **content}
     return json.dumps({**content, "crc32c": _seal_of(content)}, indent=1).encode("ascii")
 
 
 def unseal(path: Path) -> dict[str, Any]:
-    """Read a manifest.
+    """Read a manifest; see `unsealed`.
+
+    Raises
+    ------
+    StoreError
+        As `unsealed`, and if the file is missing.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing from the store. {RESTORE}") from error
+    return unsealed(data, path)
+
+
+def unsealed(data: bytes, path: object) -> dict[str, Any]:
+    """Take a manifest apart.
 
     Parameters
     ----------
-    path : Path
-        The file.
+    data : bytes
+        What `seal` returned.
+    path : object
+        Where it lies, for messages.
 
     Returns
     -------
@@ -266,13 +289,9 @@ def unseal(path: Path) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        If it is missing, unreadable, not ours, damaged, or of a newer version.
+        If it is unreadable, not ours, damaged, or of a newer version.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing from the store. {RESTORE}") from error
-    content = _decode_json(data, path)
+    content = decode_json(data, path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise StoreError(f"{path} is not the manifest of a spectroxr store")
     version = content.get("format_version")

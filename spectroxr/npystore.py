@@ -12,7 +12,18 @@ import numpy as np
 import polars as pl
 
 from spectroxr.errors import StoreError
-from spectroxr.manifest import RESTORE, Files, checksum, record_files, replace_file, seal, sync, sync_tree, unseal
+from spectroxr.manifest import (
+    NPY_VERSION,
+    RESTORE,
+    Files,
+    checksum,
+    record_files,
+    replace_file,
+    seal,
+    sync,
+    sync_tree,
+    unseal,
+)
 from spectroxr.rawshard import write_planes
 from spectroxr.schema import INDEX_SCHEMA, Array
 from spectroxr.sidetables import DOCUMENTS, TABLES, read_table, write_side
@@ -98,7 +109,7 @@ def _swap(folder: Path, path: Path) -> None:
 
 
 def _write_folder(folder: Path, snapshot: Snapshot) -> None:
-    write_side(snapshot, folder, folder)
+    write_side(snapshot, folder)
     known: dict[Path, int] = {}
     described = []
     for number, source in enumerate(snapshot.sources):
@@ -115,7 +126,7 @@ def _write_folder(folder: Path, snapshot: Snapshot) -> None:
             }
         )
     files = record_files(folder, folder, known)
-    replace_file(folder / DESCRIPTION, seal({"sources": described, "files": files}))
+    replace_file(folder / DESCRIPTION, seal({"sources": described, "files": files}, NPY_VERSION))
 
 
 def _write_array(path: Path, planes: tuple[Array, ...]) -> int:

@@ -25,13 +25,19 @@ _INNER_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 23
 
 
-def _blocks(planes: Sequence[Array], dtype: np.dtype[Any]) -> Iterator[Array]:
+def _blocks(planes: Sequence[Any], dtype: np.dtype[Any]) -> Iterator[Array]:
     """Yield the planes as C-ordered (row, processing, wavelength) blocks; each is valid until the next."""
     rows, width = planes[0].shape
     step = max(1, _BLOCK_BYTES // max(1, len(planes) * width * dtype.itemsize))
-    if len(planes) == 1 and planes[0].flags.c_contiguous and planes[0].dtype == dtype:
+    first = planes[0]
+    if len(planes) == 1 and isinstance(first, np.ndarray) and first.flags.c_contiguous and first.dtype == dtype:
         for start in range(0, rows, step):
-            yield planes[0][start : start + step, None, :]
+            yield first[start : start + step, None, :]
+        return
+    whole = _one_block(planes, dtype)
+    if whole is not None:
+        for start in range(0, rows, step):
+            yield whole[start : start + step]
         return
     scratch = np.empty((min(step, rows), len(planes), width), dtype)
     for start in range(0, rows, step):
@@ -39,6 +45,22 @@ def _blocks(planes: Sequence[Array], dtype: np.dtype[Any]) -> Iterator[Array]:
         for number, plane in enumerate(planes):
             block[:, number] = plane[start : start + step]
         yield block
+
+
+def _one_block(planes: Sequence[Any], dtype: np.dtype[Any]) -> Array | None:
+    """Return the C-ordered block that planes are views of side by side, or None."""
+    if not all(isinstance(plane, np.ndarray) and plane.dtype == dtype and plane.size for plane in planes):
+        return None
+    (rows, width), count = planes[0].shape, len(planes)
+    places = [plane.__array_interface__["data"][0] for plane in planes]
+    line = width * dtype.itemsize
+    steps = {tuple(plane.strides) for plane in planes}
+    if steps != {(count * line, dtype.itemsize)} or places != [places[0] + k * line for k in range(count)]:
+        return None
+    if not all(plane.base is not None and np.may_share_memory(plane, planes[0].base) for plane in planes):
+        return None
+    strides = (count * line, line, dtype.itemsize)
+    return np.lib.stride_tricks.as_strided(planes[0], (rows, count, width), strides, writeable=False)
 
 
 def write_planes(file: BinaryIO, planes: Sequence[Array], dtype: np.dtype[Any], crc: int = 0) -> int:
@@ -118,28 +140,26 @@ class RawShard:
         data = index.tobytes()
         return data + checksum(data).to_bytes(4, "little")
 
-    def write(self, path: Path, planes: Sequence[Array]) -> int:
-        """Write the file; its folder must exist.
+    def parts(self, planes: Sequence[Any]) -> Iterator[Any]:
+        """Yield the file piece by piece; each piece is valid until the next.
 
         Parameters
         ----------
-        path : Path
-            New file.
-        planes : sequence of ndarray
+        planes : sequence of ndarray, or of what gives one when sliced
             One (row, wavelength) array per processing, of any strides.
-
-        Returns
-        -------
-        int
-            CRC32C of the file.
         """
-        padding = bytes(self._count * self._inner_bytes - prod(self.shape) * self.dtype.itemsize)
-        with open(path, "xb") as file:
-            crc = write_planes(file, planes, self.dtype)
-            for part in (padding, self._index()):
-                file.write(part)
-                crc = checksum(part, crc)
-        return crc
+        yield from _blocks(planes, self.dtype)
+        yield bytes(self._count * self._inner_bytes - prod(self.shape) * self.dtype.itemsize)
+        yield self._index()
+
+    def digest(self, planes: Sequence[Any]) -> bytes:
+        """Return the XXH3-128 of the values, as they lie in the file."""
+        import xxhash
+
+        state = xxhash.xxh3_128()
+        for block in _blocks(planes, self.dtype):
+            state.update(block.data)
+        return state.digest()
 
     def map(self, path: Path) -> Array:
         """Map the file read-only.

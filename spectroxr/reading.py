@@ -14,12 +14,13 @@ from spectroxr.errors import NoViewError, UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.labels import labelled, tree_of
 from spectroxr.layouts import readonly
+from spectroxr.lazyread import any_dask, dask_arrays, is_lazy, lazy_selection
 from spectroxr.log import enabled, log
 from spectroxr.matching import SideTable
 from spectroxr.remedy import remedy
 from spectroxr.schema import Array, Filter, check_layout
 from spectroxr.selection import Resolver, Selection
-from spectroxr.source import FeatureSource
+from spectroxr.source import Block, FeatureSource
 from spectroxr.views import copied, view_of
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ class FeatureReader:
         sources = self._cells.sources
         if out is not None and copy is False:
             raise ValueError("out= copies, so it cannot go with copy=False.")
+        if copy is None and out is None and any_dask(sources, selection):
+            return dask_arrays(sources, selection, kind, src_concat, self._cells.rows)
+        if out is None and copy is not True:
+            self._keep_whole(selection)
         self._bring_together(selection)
         if out is not None or copy is True:
             return copied(sources, selection, kind, src_concat, out)
@@ -98,6 +103,22 @@ class FeatureReader:
             raise NoViewError(f"{views}. {remedy(self._cells, selection, kind, src_concat, self.column)}")
         arrays = copied(sources, selection, kind, src_concat)
         return tuple(readonly(array) for array in arrays)
+
+    def _keep_whole(self, selection: Selection) -> None:
+        """Read into memory, once, what lies in a store and is asked for as a whole: all samples, all wavelengths."""
+        cells = self._cells
+        lines = cells.index.lines
+        if any(len(lines[name].samples) != len(selection.samples) for name in selection.processings):
+            return
+        for name in selection.sources:
+            source = cells.sources[name]
+            bands = selection.bands[name]
+            whole = isinstance(bands, slice) and bands == slice(0, len(source.axis), 1)
+            if not whole or not is_lazy(source, selection.processings):
+                continue
+            with cells.lock:
+                if is_lazy(source, selection.processings):
+                    source.consolidate(selection.processings, cells.rows)
 
     def _bring_together(self, selection: Selection) -> None:
         """Make one block of variants stored apart, where several are read of a range or of an eighth of all rows."""
@@ -119,13 +140,13 @@ class FeatureReader:
         source = cells.source(name)
         names = [p for p in cells.index.processings if source.where(p)]
         with cells.lock:
-            if source.together(names) is None:
+            if source.together(names) is None or is_lazy(source, names):
                 source.consolidate(names, cells.rows)
             for processing in names:
                 source.reserve(processing, cells.rows, cells.rows, writing=False)
             source.settle(cells.rows)
         block = source.together(names)
-        assert block is not None
+        assert isinstance(block, Block)
         order = [block.processings.index(p) for p in names]
         view = block.view[: cells.rows]
         return view if order == list(range(len(order))) else view[:, order]
@@ -183,8 +204,8 @@ class FeatureReader:
         return arrays
 
     def _shares(self, arrays: tuple[Array, ...], selection: Selection) -> bool:
-        buffers = [b.buffer for name in selection.sources for b in self._cells.sources[name].blocks]
-        return any(np.may_share_memory(arrays[0], buffer) for buffer in buffers)
+        blocks = [block for name in selection.sources for block in self._cells.sources[name].blocks]
+        return any(np.may_share_memory(arrays[0], b.memory) for b in blocks if b.memory is not None)
 
     def x_of(
         self, sides: Sequence[Array], filter: Filter, layout: str, src_concat: bool
@@ -315,7 +336,13 @@ class FeatureReader:
 
     def _labelled(self, selection: Selection) -> dict[str, xr.DataArray]:
         cells = self._cells
-        arrays = self.read(selection, "3d")
+        sources = cells.sources
+        some = [name for name in selection.sources if is_lazy(sources[name], selection.processings)]
+        arrays: Sequence[Any]
+        if some and not any_dask(sources, selection):
+            arrays = [lazy_selection(sources[name], selection) for name in selection.sources]
+        else:
+            arrays = self.read(selection, "3d")
         return {
             name: labelled(array, selection, cells.index, name, cells.sources[name].axis, selection.bands[name])
             for name, array in zip(selection.sources, arrays, strict=True)

@@ -11,7 +11,6 @@ import polars as pl
 from spectroxr.axis import Axis
 from spectroxr.cells import Cells, check_name
 from spectroxr.errors import NotRectangularError
-from spectroxr.gather import copy_all
 from spectroxr.layouts import cells_of, concat_shape, readonly
 from spectroxr.schema import Array, Layout
 from spectroxr.source import Block, FeatureSource, allocate
@@ -89,10 +88,12 @@ def _fill(source: FeatureSource, names: Sequence[str], rows: Array, buffer: Arra
         inside = rows < block.capacity
         part = buffer[:, k : k + 1, :]
         if inside.all():
-            copy_all(block.view, rows, [position], bands, part)
+            block.copy_into(rows, [position], bands, part)
         else:
             buffer[~inside, k, :] = np.nan
-            buffer[inside, k, :] = block.view[rows[inside], position, bands]
+            some = np.empty((int(inside.sum()), 1, buffer.shape[2]), source.dtype)
+            block.copy_into(rows[inside], [position], bands, some)
+            buffer[inside, k, :] = some[:, 0]
 
 
 def merge(cells: Cells, owner: Any, which: Sequence[str | int]) -> str:

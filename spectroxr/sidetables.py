@@ -12,7 +12,7 @@ from spectroxr.errors import StoreError
 from spectroxr.manifest import RESTORE, Files, encode_json
 from spectroxr.snapshot import Snapshot
 
-__all__ = ["DOCUMENTS", "TABLES", "check_table", "read_table", "write_side"]
+__all__ = ["DOCUMENTS", "TABLES", "as_parquet", "check_table", "parsed_table", "read_table", "side_files", "write_side"]
 
 #: Tables of a snapshot besides the index and the holes.
 TABLES = ("targets", "metadata", "predictions")
@@ -53,22 +53,31 @@ def check_table(name: str, table: pl.DataFrame) -> None:
             )
 
 
-def write_side(snapshot: Snapshot, tables: Path, documents: Path) -> None:
-    """Write all tables and documents.
+def side_files(snapshot: Snapshot) -> dict[str, bytes]:
+    """Return all tables and documents as files, by name.
 
     Parameters
     ----------
     snapshot : Snapshot
         With tables that `check_table` accepts and documents that `check_json` accepts.
-    tables, documents : Path
-        Folders that exist.
     """
     frames = {"index": snapshot.index, "holes": snapshot.holes, **snapshot.tables}
-    for name, frame in frames.items():
-        with open(tables / f"{name}.parquet", "xb") as file:
-            frame.write_parquet(file)
-    for name, value in snapshot.documents.items():
-        (documents / f"{name}.json").write_bytes(encode_json(value))
+    files = {f"{name}.parquet": as_parquet(frame) for name, frame in frames.items()}
+    return files | {f"{name}.json": encode_json(value) for name, value in snapshot.documents.items()}
+
+
+def as_parquet(frame: pl.DataFrame) -> bytes:
+    """Return a table as a Parquet file."""
+    out = io.BytesIO()
+    frame.write_parquet(out)
+    return out.getvalue()
+
+
+def write_side(snapshot: Snapshot, folder: Path) -> None:
+    """Write all tables and documents into a folder that exists."""
+    for name, data in side_files(snapshot).items():
+        with open(folder / name, "xb") as file:
+            file.write(data)
 
 
 def read_table(files: Files, name: str) -> pl.DataFrame:
@@ -79,8 +88,18 @@ def read_table(files: Files, name: str) -> pl.DataFrame:
     StoreError
         If the file is missing, damaged or not Parquet.
     """
-    data = files.read(name)
+    return parsed_table(files.read(name), files.root / name)
+
+
+def parsed_table(data: bytes, where: object) -> pl.DataFrame:
+    """Return the table of a Parquet file.
+
+    Raises
+    ------
+    StoreError
+        If it is none; the message names it.
+    """
     try:
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise StoreError(f"{files.root / name} is not readable as Parquet ({error}). {RESTORE}") from error
+        raise StoreError(f"{where} is not readable as Parquet ({error}). {RESTORE}") from error

@@ -20,11 +20,11 @@ class SourceSnapshot:
     ----------
     name : str
         Name of the source; unique in the dataset, any non-empty text without ``/``.
-    planes : tuple of ndarray
+    planes : tuple of ndarray, StoredPlane or DaskPlane
         One ``(row, wavelength)`` array per processing, all of one dtype (float32 or float64) and shape,
-        of any strides. Cells the index does not know (holes)
-        are NaN, or what was there before a sample moved. After a load the
-        planes are views of one ``(row, processing, wavelength)`` array, in C order.
+        of any strides; or what gives one when it is sliced. Cells the index does not know (holes)
+        are NaN, or what was there before a sample moved. After a load the planes are `StoredPlane`, or views of maps
+        in C order, ``(row, processing, wavelength)``.
     processings : tuple of str
         Names of the planes.
     wavelength : ndarray, shape (wavelength,)
@@ -33,14 +33,17 @@ class SourceSnapshot:
         JSON values: ``units`` (nm, um, cm-1, eV, ...), ``quantity`` (absorbance, ...), ``laser_nm``, ...
     segments : tuple of str or None
         For a merged axis, the source each wavelength came from.
+    stored : tuple of StoredPlane or None
+        Per plane, where the same spectra lie in a store, if they do; empty for nowhere.
     """
 
     name: str
-    planes: tuple[Array, ...]
+    planes: tuple[Any, ...]
     processings: tuple[str, ...]
     wavelength: Array
     attrs: dict[str, Any] = field(default_factory=dict)
     segments: tuple[str, ...] | None = None
+    stored: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

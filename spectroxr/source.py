@@ -7,7 +7,7 @@ own, and the blocks become one at the first read that needs them together (`Feat
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,12 +15,13 @@ import numpy as np
 from spectroxr.axis import Axis
 from spectroxr.gather import Picks, copy_all, run_of
 from spectroxr.layouts import readonly
+from spectroxr.lazyplane import DaskPlane, is_dask, padded
 from spectroxr.schema import Array
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Block", "FeatureSource", "allocate"]
+__all__ = ["Block", "FeatureSource", "LazyBlock", "allocate"]
 
 
 def allocate(rows: int, processings: int, width: int, dtype: Any, interlaced: bool = False) -> Array:
@@ -32,6 +33,11 @@ def allocate(rows: int, processings: int, width: int, dtype: Any, interlaced: bo
     if interlaced:
         return np.empty((rows, width, processings), dtype=dtype).transpose(0, 2, 1)
     return np.empty((rows, processings, width), dtype=dtype)
+
+
+def _one(buffer: Array, k: int) -> Array:
+    """Return one processing of a buffer, its dimension kept."""
+    return buffer[:, k : k + 1, :]
 
 
 class Owner(Protocol):
@@ -55,16 +61,45 @@ class Block:
         The larger buffer that this one is a part of, shared with other sources.
     filled : list of int, optional
         Per processing, how many rows hold spectra or NaN; memory beyond was never written (default: all do).
+    stored : sequence of StoredPlane, optional
+        Per processing, where a mapped buffer lies in a store.
     """
 
+    lazy = False
+
     def __init__(
-        self, buffer: Array, processings: list[str], arena: Array | None = None, filled: list[int] | None = None
+        self,
+        buffer: Array,
+        processings: list[str],
+        arena: Array | None = None,
+        filled: list[int] | None = None,
+        stored: Sequence[Any] | None = None,
     ) -> None:
         self.buffer = buffer
         self.view = readonly(buffer)
         self.processings = processings
         self.arena = arena
         self.filled = [buffer.shape[0]] * len(processings) if filled is None else filled
+        self.stored = stored
+
+    @property
+    def memory(self) -> Array | None:
+        """The memory that views of this block share."""
+        return self.buffer
+
+    @property
+    def state(self) -> str:
+        """Where the spectra are: ``in memory`` or ``mapped``."""
+        return "mapped" if self.mapped else "in memory"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffer."""
+        return int(self.buffer.nbytes)
+
+    def copy_into(self, rows: Picks, positions: Sequence[int], bands: Picks, out: Array) -> None:
+        """Copy cells into `out`, shape ``(n, processing, wavelength)`` of any strides."""
+        copy_all(self.view, rows, positions, bands, out)
 
     def settle(self, position: int, rows: int, but: Array | None = None) -> None:
         """Make rows below `rows` that were never written NaN, but those that are about to be."""
@@ -93,6 +128,56 @@ class Block:
         return self.buffer.shape[1] > 1 and self.buffer.strides[1] < self.buffer.strides[2]
 
 
+class LazyBlock:
+    """One processing whose spectra are not in memory: they lie in a store, or Dask computes them.
+
+    Parameters
+    ----------
+    plane : StoredPlane or DaskPlane
+    processing : str
+    chunks : mapping, optional
+        Sizes of the Dask chunks that this block is handed out in; None: as numpy arrays.
+    """
+
+    lazy = True
+    mapped = True
+    interlaced = False
+    arena = None
+
+    def __init__(self, plane: Any, processing: str, chunks: Mapping[str, Any] | None = None) -> None:
+        self.plane = plane
+        self.processings = [processing]
+        self.chunks = chunks
+        self.filled = [len(plane)]
+
+    @property
+    def memory(self) -> None:
+        """None: no view shares it."""
+        return
+
+    @property
+    def state(self) -> str:
+        """Where the spectra are."""
+        return "computed by Dask" if hasattr(self.plane, "dask") else "in the store"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the spectra would take in memory."""
+        return int(np.prod(self.plane.shape)) * int(self.plane.dtype.itemsize)
+
+    @property
+    def capacity(self) -> int:
+        """Rows there are."""
+        return len(self.plane)
+
+    def copy_into(self, rows: Picks, positions: Sequence[int], bands: Picks, out: Array) -> None:
+        """Read cells into `out`, shape ``(n, 1, wavelength)``: only the chunks that hold them."""
+        self.plane.read(rows, bands, out[:, 0, :])
+
+    def settle(self, position: int, rows: int, but: Array | None = None) -> None:
+        """Nothing to do: all rows are there."""
+
+
 class FeatureSource:
     """One instrument or modality: its axis, and its spectra by row and processing.
 
@@ -108,7 +193,7 @@ class FeatureSource:
         self.name = name
         self.axis = axis
         self.dtype = np.dtype(dtype)
-        self.blocks: list[Block] = []
+        self.blocks: list[Block | LazyBlock] = []
         self._owner: Owner = weakref.proxy(owner)
         self._retired: list[tuple[weakref.ref[Array], dict[str, int]]] = []
 
@@ -138,14 +223,14 @@ class FeatureSource:
         """All samples as a DataArray with dims ``(row, processing, wavelength)``; see ``ds[name]``."""
         return self._owner.sel(None, source=self.name)
 
-    def where(self, processing: str) -> tuple[Block, int] | None:
+    def where(self, processing: str) -> tuple[Block | LazyBlock, int] | None:
         """Return the block that holds a processing and its position there, or None."""
         for block in self.blocks:
             if processing in block.processings:
                 return block, block.processings.index(processing)
         return None
 
-    def together(self, processings: Sequence[str]) -> Block | None:
+    def together(self, processings: Sequence[str]) -> Block | LazyBlock | None:
         """Return the one block that holds all of `processings`, or None."""
         for block in self.blocks:
             if all(name in block.processings for name in processings):
@@ -169,26 +254,29 @@ class FeatureSource:
         capacity = block.capacity if rows <= block.capacity else max(rows, 2 * block.capacity)
         buffer = allocate(capacity, len(block.processings), len(self.axis), self.dtype, block.interlaced)
         n = min(used, block.capacity)
-        buffer[:n] = block.buffer[:n]
+        block.copy_into(slice(0, n, 1), range(len(block.processings)), slice(0, len(self.axis), 1), buffer[:n])
         self._retire(block)
         grown = Block(buffer, block.processings, filled=[min(n, k) for k in block.filled])
         self.blocks = [grown if one is block else one for one in self.blocks]
 
-    def _retire(self, block: Block) -> None:
-        if block.buffer.flags.writeable:
+    def _retire(self, block: Block | LazyBlock) -> None:
+        if isinstance(block, Block) and block.buffer.flags.writeable:
             places = {name: k for k, name in enumerate(block.processings)}
             self._retired.append((weakref.ref(block.buffer), places))
 
-    def put(self, processing: str, rows: Array, data: Array) -> None:
+    def put(self, processing: str, rows: Array, data: Any) -> None:
         """Write `data`, shape ``(len(rows), wavelength)``, into reserved rows of a processing.
 
         Views of the same cells handed out before a buffer grew show it too, as long as they live.
         """
+        if is_dask(data):
+            data = np.asarray(data.compute())
         place = self.where(processing)
         assert place is not None
         run = run_of(rows)
         picks: Picks = rows if run is None else run
         block, k = place
+        assert isinstance(block, Block)
         block.settle(k, int(rows.max(initial=-1)) + 1, rows)
         block.buffer[picks, k, :] = data
         living = []
@@ -202,11 +290,21 @@ class FeatureSource:
                 old[rows[inside], places[processing], :] = data[inside]
         self._retired = living
 
+    def put_lazy(self, processing: str, rows: Array, data: Any, total: int) -> None:
+        """Take a Dask array, shape ``(len(rows), wavelength)``, as a new processing; it is computed when it is read."""
+        order = np.argsort(rows)
+        if len(rows) < total or not np.array_equal(order, np.arange(total)):
+            lines = np.full(total, len(rows))
+            lines[rows] = np.arange(len(rows))
+            data = padded(data, len(rows) + 1)[lines]
+        self.blocks = [*self.blocks, LazyBlock(DaskPlane(data), processing, {})]
+
     def copy_rows(self, processing: str, old: Array, new: Array) -> None:
         """Copy rows of a processing to other (reserved) rows of it."""
         place = self.where(processing)
         assert place is not None
         block, k = place
+        assert isinstance(block, Block)
         block.settle(k, int(new.max(initial=-1)) + 1, new)
         block.buffer[new, k, :] = block.buffer[old, k, :]
 
@@ -229,19 +327,19 @@ class FeatureSource:
         for block in touched:
             for k, name in enumerate(block.processings):
                 n = filled[names.index(name)] = min(rows, block.filled[k])
-                buffer[:n, names.index(name), :] = block.buffer[:n, k, :]
+                block.copy_into(slice(0, n, 1), [k], slice(0, len(self.axis), 1), _one(buffer[:n], names.index(name)))
         for block in touched:
             self._retire(block)
         self.adopt([Block(buffer, names, filled=filled), *(b for b in self.blocks if b not in touched)])
 
-    def adopt(self, blocks: list[Block]) -> None:
+    def adopt(self, blocks: Sequence[Block | LazyBlock]) -> None:
         """Replace the blocks in one step."""
-        self.blocks = blocks
+        self.blocks = list(blocks)
 
     def holds(self, array: Array) -> bool:
         """Tell whether an array may be memory of this source, or of what earlier views of it show."""
         earlier = [old for ref, _ in self._retired if (old := ref()) is not None]
-        buffers = [*(block.buffer for block in self.blocks), *earlier]
+        buffers = [*(block.memory for block in self.blocks if block.memory is not None), *earlier]
         return any(np.may_share_memory(array, buffer) for buffer in buffers)
 
     def forget_views(self) -> None:
@@ -257,7 +355,7 @@ class FeatureSource:
         processings : sequence of str
         out : ndarray
         """
-        groups: list[tuple[Block, list[int], list[int]]] = []
+        groups: list[tuple[Block | LazyBlock, list[int], list[int]]] = []
         for k, name in enumerate(processings):
             place = self.where(name)
             assert place is not None
@@ -271,10 +369,10 @@ class FeatureSource:
         for block, inside, outside in groups:
             run = run_of(np.asarray(outside))
             if run is not None:
-                copy_all(block.view, rows, inside, bands, out[:, run])
+                block.copy_into(rows, inside, bands, out[:, run])
                 continue
             for position, k in zip(inside, outside, strict=True):
-                copy_all(block.view, rows, [position], bands, out[:, k : k + 1])
+                block.copy_into(rows, [position], bands, out[:, k : k + 1])
 
     def rename(self, processing: str, to: str) -> None:
         """Give a processing another name."""

@@ -1,20 +1,28 @@
-"""A snapshot to a folder on disk and back; all that is known about files ends here."""
+"""A snapshot to a folder or bucket and back; all that is known about files ends here."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from spectroxr.chunkfiles import LEVELS
+import polars as pl
+
+from spectroxr.chunks import LEVELS, check_chunks
 from spectroxr.errors import StoreError, nearest
+from spectroxr.history import History, read_history
+from spectroxr.localplace import LocalPlace
 from spectroxr.manifest import check_json, unseal
 from spectroxr.npystore import DESCRIPTION, FIRST, committed, read_npy, write_npy
+from spectroxr.place import MANIFEST, Place, open_place
 from spectroxr.schema import FLOATS, INDEX_SCHEMA
 from spectroxr.sidetables import DOCUMENTS, TABLES, check_table
 from spectroxr.snapshot import Snapshot, SourceSnapshot
-from spectroxr.zarrstore import MANIFEST, read_zarr, write_zarr
+from spectroxr.verifying import vacuum_store, verify_version
+from spectroxr.zarrstore import Saved, read_zarr, write_zarr
 
-__all__ = ["read_store", "write_store"]
+__all__ = ["list_versions", "read_store", "vacuum", "verify", "write_store"]
 
 
 def write_store(
@@ -23,47 +31,76 @@ def write_store(
     *,
     compression: str | None = "zstd",
     format: str = "zarr",
-    overwrite: bool = True,
-) -> Path:
+    message: str = "",
+    chunks: Mapping[str, int] | None = None,
+    base: Saved | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Saved | None:
     """Save a snapshot; whatever happens, the last saved version stays readable.
 
     Nothing is written over in place, so the snapshot may be mapped from the same path.
 
     Parameters
     ----------
-    path : path-like
-        A store, or nothing, or an empty folder.
+    path : path-like or str
+        A store, or nothing, or an empty folder; or a URL.
     snapshot : Snapshot
         What to save.
     compression : {"zstd", "lz4", "zlib"} or None
-        For ``format="zarr"``: how to compress the spectra. With None they are one uncompressed file, which
+        For ``format="zarr"``: how to compress the spectra. With None they are uncompressed files, which
         `read_store` maps.
     format : {"zarr", "npy"}
         A folder with Zarr, Parquet and a manifest, or the seed's folder of .npy and Parquet files.
-    overwrite : bool
-        Whether a store that exists may be replaced.
+    message : str
+        Kept with the version.
+    chunks : mapping, optional
+        Sizes of the compressed chunks along ``row`` and ``wavelength``.
+    base : Saved, optional
+        The version that the snapshot comes from.
+    storage_options : mapping, optional
+        See `open_place`.
 
     Returns
     -------
-    Path
-        `path`.
+    Saved or None
+        None for the plain folder.
 
     Raises
     ------
-    ValueError
-        If the compression or the format is unknown.
+    ValueError, TypeError
+        If an option makes no sense.
     FileExistsError
-        If `path` is a file, or a store while `overwrite` is false.
+        If `path` is a file.
+    ConflictError
+        If another writer was first.
     StoreError
-        If `path` holds something else or a store of the other format, if another writer is at work on it,
+        If `path` holds something else or a store of the other format,
         or if the snapshot is inconsistent or has something that cannot be stored.
     """
     if compression is not None and compression not in LEVELS:
         raise ValueError(nearest(compression, LEVELS, "compression").rstrip(".") + " or None.")
     if format not in ("zarr", "npy"):
         raise ValueError(nearest(format, ("zarr", "npy"), "format"))
+    if not isinstance(message, str):
+        raise TypeError(f"message is text, not {message!r}.")
+    sizes = check_chunks(chunks)
+    if sizes and (compression is None or format == "npy"):
+        raise ValueError("chunks are for compressed spectra; uncompressed ones are one block.")
     _check(snapshot, "the dataset")
-    root = _local(path)
+    place = open_place(path, storage_options)
+    if isinstance(place, LocalPlace):
+        _check_folder(place.root, path, format)
+    if format == "npy":
+        if not isinstance(place, LocalPlace):
+            raise ValueError(f"format='npy' is for local folders; save {path} with format='zarr'.")
+        write_npy(place.root, snapshot)
+        return None
+    same = base is not None and base.place == place
+    return write_zarr(place, snapshot, compression, sizes, message, base.version if base and same else None)
+
+
+def _check_folder(root: Path, path: object, format: str) -> None:
+    """Refuse a folder that is not a store of this format, nor empty."""
     if root.exists() and not root.is_dir():
         raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
     present = _format_of(committed(root))
@@ -71,29 +108,34 @@ def write_store(
         raise StoreError(f"{path} holds something else than a spectroxr store; save elsewhere")
     if present is not None and present != format:
         raise StoreError(f"{path} is a store of format {present!r}: save with format={present!r}, or to another path")
-    if present is not None and not overwrite:
-        raise FileExistsError(f"{path} exists; save with overwrite=True, or to another path")
-    if format == "npy":
-        write_npy(root, snapshot)
-    else:
-        write_zarr(root, snapshot, compression)
-    return Path(path)
 
 
-def read_store(path: str | os.PathLike[str], *, verify: bool = False) -> Snapshot:
+def read_store(
+    path: str | os.PathLike[str],
+    *,
+    version: int | None = None,
+    verify: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> tuple[Snapshot, Saved | None]:
     """Load what `write_store` saved, or a folder of the seed.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or str
         The store; its format is seen from its content.
+    version : int, optional
+        Which one (default: the current one).
     verify : bool
-        Whether to check mapped spectra too, which reads them whole. All else is checked always.
+        Whether to check every file, which reads them all.
+    storage_options : mapping, optional
+        See `open_place`.
 
     Returns
     -------
     Snapshot
-        The planes of a source are views of one array: a read-only map if the spectra are uncompressed.
+        Its planes are views of read-only maps if the spectra are uncompressed on a local disk, else read when sliced.
+    Saved or None
+        What was read; None for the plain folder.
 
     Raises
     ------
@@ -102,21 +144,95 @@ def read_store(path: str | os.PathLike[str], *, verify: bool = False) -> Snapsho
     StoreError
         If it is not a store, is newer than this package, or is damaged; the message names the file.
     """
-    root = committed(_local(path))
-    if not root.exists():
-        raise FileNotFoundError(f"there is nothing at {path}")
-    present = _format_of(root) if root.is_dir() else None
-    if present is None:
-        raise StoreError(f"{path} is not a spectroxr store: it has no {MANIFEST}, {DESCRIPTION} or {FIRST}")
-    snapshot = read_npy(root, verify) if present == "npy" else read_zarr(root, verify)
+    place = open_place(path, storage_options)
+    if isinstance(place, LocalPlace):
+        root = committed(place.root)
+        if not root.exists():
+            raise FileNotFoundError(f"there is nothing at {path}")
+        present = _format_of(root) if root.is_dir() else None
+        if present is None:
+            raise StoreError(f"{path} is not a spectroxr store: it has no {MANIFEST}, {DESCRIPTION} or {FIRST}")
+        if present == "npy":
+            if version is not None:
+                raise ValueError(f"{path} is a plain folder, which has no versions.")
+            snapshot = read_npy(root, verify)
+            _check(snapshot, str(path))
+            return snapshot, None
+    history = _history(place, path)
+    if verify:
+        damage = verify_version(place, history.version(version, place.name_of("")))
+        if damage:
+            raise StoreError(_listed(damage))
+    snapshot, saved = read_zarr(place, version)
     _check(snapshot, str(path))
-    return snapshot
+    return snapshot, saved
 
 
-def _local(path: str | os.PathLike[str]) -> Path:
-    if "://" in os.fspath(path):
-        raise StoreError(f"{path} is a URL; only local paths can be saved to and loaded")
-    return Path(os.path.realpath(os.path.expanduser(path)))
+def _history(place: Place, path: object) -> History:
+    history = read_history(place)
+    if history is None:
+        if isinstance(place, LocalPlace) and place.root.exists():
+            raise StoreError(f"{path} is not a spectroxr store with versions: it has no {MANIFEST}")
+        raise FileNotFoundError(f"there is nothing at {path}")
+    return history
+
+
+def _listed(damage: list[str], most: int = 20) -> str:
+    more = f"\n... and {len(damage) - most} more" if len(damage) > most else ""
+    return "\n".join(damage[:most]) + more
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    version: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Check every file of a store; see `SpectroDataset.verify`."""
+    place = open_place(path, storage_options)
+    if isinstance(place, LocalPlace) and place.root.is_dir() and _format_of(committed(place.root)) == "npy":
+        read_store(path, version=version, verify=True)
+        return
+    history = _history(place, path)
+    chosen = history.versions if version is None else (history.version(version, place.name_of("")),)
+    if not chosen:
+        history.version(None, place.name_of(""))
+    seen: dict[str, str | None] = {}
+    damage = [text for one in chosen for text in verify_version(place, one, seen)]
+    if damage:
+        raise StoreError(_listed(list(dict.fromkeys(damage))))
+
+
+def list_versions(path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> pl.DataFrame:
+    """Return the versions of a store; see `SpectroDataset.versions`."""
+    history = _history(open_place(path, storage_options), path)
+    times = pl.Series("time", [one.time or None for one in history.versions], pl.String)
+    return pl.DataFrame(
+        {
+            "version": pl.Series([one.number for one in history.versions], dtype=pl.Int64),
+            "time": times.str.to_datetime(time_unit="us", time_zone="UTC"),
+            "message": pl.Series([one.message for one in history.versions], dtype=pl.String),
+            "samples": pl.Series([one.samples if one.record else None for one in history.versions], dtype=pl.Int64),
+            "written": pl.Series([one.written if one.record else None for one in history.versions], dtype=pl.Int64),
+        }
+    )
+
+
+def vacuum(
+    path: str | os.PathLike[str],
+    *,
+    keep: int = 1,
+    storage_options: Mapping[str, Any] | None = None,
+    older_than: float = 86400.0,
+) -> int:
+    """Remove earlier versions and leftovers; see `SpectroDataset.vacuum`."""
+    if isinstance(keep, bool) or not isinstance(keep, int):
+        raise TypeError(f"keep is the number of versions to keep, not {keep!r}.")
+    if keep < 1:
+        raise ValueError(f"keep is at least 1, not {keep}: the current version stays.")
+    place = open_place(path, storage_options)
+    _history(place, path)
+    return vacuum_store(place, keep, older_than)
 
 
 def _format_of(root: Path) -> str | None:

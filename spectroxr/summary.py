@@ -42,8 +42,8 @@ def describe(ds: SpectroDataset) -> str:
         unit = axis.attrs.get("units", "")
         span = f"{axis.values[0]:g} to {axis.values[-1]:g} {unit}".strip()
         quantity = f", {axis.attrs['quantity']}" if "quantity" in axis.attrs else ""
-        size = sum(block.buffer.nbytes for block in source.blocks)
-        where = "mapped" if any(block.mapped for block in source.blocks) else "in memory"
+        size = sum(block.nbytes for block in source.blocks)
+        where = " and ".join(dict.fromkeys(block.state for block in source.blocks))
         lines.append(
             f"{'Sources' if k == 0 else '':<13}{source.name}: {len(axis)} wavelengths, {span}{quantity}, "
             f"{source.dtype}, {_bytes(size)} {where}"

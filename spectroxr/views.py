@@ -11,7 +11,7 @@ from spectroxr.gather import Picks, picks_len, run_of
 from spectroxr.layouts import as_layout, cells_of, concat_axis, concat_shape, side_by_side
 from spectroxr.schema import Array, Layout
 from spectroxr.selection import Selection
-from spectroxr.source import FeatureSource
+from spectroxr.source import FeatureSource, LazyBlock
 
 __all__ = ["copied", "view_of"]
 
@@ -44,11 +44,15 @@ def view_of(
     for name in selection.sources:
         source = sources[name]
         block = source.together(selection.processings)
+        if block is None and any(one.lazy for one in source.blocks):
+            return f"spectra of source {name!r} are not in memory"
         if block is None:
             return (
                 f"the processings {list(selection.processings)} of source {name!r} are stored apart, some in a map of "
                 "a file"
             )
+        if isinstance(block, LazyBlock):
+            return f"the spectra of source {name!r} are {block.state}, not in memory"
         positions = _positions(selection, name, block.processings)
         if positions is None:
             return (
@@ -169,7 +173,8 @@ def _check_out(
             raise TypeError(f"out is {array.dtype}, which cannot hold {dtype} without loss.")
         if not array.flags.writeable:
             raise ValueError("out is read-only.")
-        if any(np.may_share_memory(array, block.buffer) for s in sources for block in s.blocks):
+        memories = [block.memory for s in sources for block in s.blocks if block.memory is not None]
+        if any(np.may_share_memory(array, memory) for memory in memories):
             raise ValueError("out shares memory with the dataset; give an array of your own.")
         if any(step == 0 and size > 1 for step, size in zip(array.strides, array.shape, strict=True)):
             raise ValueError("out shows the same memory several times; give an ordinary array.")

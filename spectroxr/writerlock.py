@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spectroxr.errors import StoreError
+from spectroxr.errors import ConflictError
 
 __all__ = ["only_writer"]
 
@@ -29,7 +29,7 @@ def only_writer(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    StoreError
+    ConflictError
         If another writer holds it, in this process or another.
     """
     descriptor = os.open(path, os.O_RDONLY)
@@ -37,7 +37,7 @@ def only_writer(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError(f"{path} is being saved by another writer; try again when it is done") from error
+            raise ConflictError(f"{path} is being saved by another writer; try again when it is done") from error
         yield
     finally:
         os.close(descriptor)

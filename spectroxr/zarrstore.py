@@ -1,100 +1,237 @@
-"""The folder of versions: spectra in Zarr, tables in Parquet, one manifest that names the current version."""
+"""A dataset as a version of a store: written with what it shares with the one before, read without its spectra."""
 
 from __future__ import annotations
 
-import re
-import shutil
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from spectroxr.errors import StoreError
-from spectroxr.manifest import Files, record_files, replace_file, seal, sync, sync_tree, unseal
-from spectroxr.sidetables import DOCUMENTS, TABLES, read_table, write_side
-from spectroxr.snapshot import Snapshot
-from spectroxr.writerlock import only_writer
-from spectroxr.zarrgroup import read_group, write_group
+import polars as pl
 
-__all__ = ["MANIFEST", "read_zarr", "write_zarr"]
+from spectroxr.errors import ConflictError, StoreError
+from spectroxr.generation import Generation, write_spectra
+from spectroxr.history import (
+    Contents,
+    History,
+    StoredSource,
+    Version,
+    chunk_table,
+    contents_of_format_1,
+    now,
+    read_history,
+    record_of,
+)
+from spectroxr.localplace import LocalPlace
+from spectroxr.manifest import decode_json, encode_json
+from spectroxr.place import Place, fetch, generation_name, in_threads
+from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table, side_files
+from spectroxr.snapshot import Snapshot, SourceSnapshot
+from spectroxr.zarrgroup import folder_names, group_files, runs_of
 
-MANIFEST = "manifest.json"
-_GROUP = "features.zarr"
-_SPECTRA = re.compile(r"[^/]+/features\.zarr/[^/]+/spectra/c/.*")
-_GENERATION = re.compile(r"\d{6,}")
+__all__ = ["Saved", "contents_of", "read_zarr", "snapshot_of", "write_zarr"]
+
+_DESCRIPTION = "version.json"
+_CHUNKS = "tables/chunks.parquet"
 
 
-def write_zarr(path: Path, snapshot: Snapshot, compression: str | None) -> None:
+@dataclass(frozen=True)
+class Saved:
+    """What a save or a load was of: the place, the version, and where the spectra of each source are.
+
+    Attributes
+    ----------
+    place : Place
+    version : Version
+    sources : tuple of StoredSource
+    """
+
+    place: Place
+    version: Version
+    sources: tuple[StoredSource, ...]
+
+
+def write_zarr(
+    place: Place,
+    snapshot: Snapshot,
+    compression: str | None,
+    chunks: Mapping[str, int],
+    message: str,
+    base: Version | None,
+) -> Saved:
     """Save a snapshot as the new current version of a store.
 
     Parameters
     ----------
-    path : Path
-        A store of this kind, or nothing, or an empty folder.
+    place : Place
     snapshot : Snapshot
         Valid.
     compression : str or None
-        One of `chunkfiles.LEVELS`, or None for the raw shard.
+    chunks : mapping
+        Sizes of chunks that the caller wants.
+    message : str
+    base : Version or None
+        The version that the snapshot comes from: if it is not the current one, others have saved since.
+
+    Raises
+    ------
+    ConflictError
+        If another writer was first; nothing of this save is kept then.
+    StoreError
+        If something is damaged or cannot be written.
+    """
+    with place.writing():
+        fresh = place.manifest()[0] is None
+        generation = None
+        try:
+            place.prepare()
+            history = read_history(place) or History(())
+            _check_base(place, history, base)
+            generation = _claimed(place, history)
+            saved = _write_version(place, snapshot, compression, chunks, message, history, generation)
+        except BaseException:
+            _undo(place, generation, fresh)
+            raise
+    return saved
+
+
+def _check_base(place: Place, history: History, base: Version | None) -> None:
+    current = history.current
+    if base is None or current is None or base.stamp == current.stamp:
+        return
+    raise ConflictError(
+        f"{place.name_of('')} has version {current.number} now; this dataset comes from version {base.number}, and "
+        "saving it would leave out what was saved since. Load the store again and repeat your changes on that, save "
+        "elsewhere, or save with overwrite=True: the versions before stay readable by load(path, version=...)."
+    )
+
+
+def _claimed(place: Place, history: History) -> str:
+    """Take the first free generation after the current one."""
+    number = history.current.number if history.current else 0
+    taken = [int(name) for name in place.generations()] if isinstance(place, LocalPlace) else []
+    number = max([number, *taken]) + 1
+    while not place.claim(generation_name(number)):
+        number += 1
+    return generation_name(number)
+
+
+def _undo(place: Place, generation: str | None, fresh: bool) -> None:
+    """Remove what a save that failed has written, unless it was committed after all."""
+    try:
+        history = read_history(place)
+    except StoreError:
+        return
+    current = history.current if history is not None else None
+    if generation is not None and (current is None or current.generation != generation):
+        place.discard(generation)
+    if fresh and current is None:
+        place.undo()
+
+
+def _write_version(
+    place: Place,
+    snapshot: Snapshot,
+    compression: str | None,
+    chunks: Mapping[str, int],
+    message: str,
+    history: History,
+    generation: str,
+) -> Saved:
+    try:
+        previous = contents_of(place, history.current) if history.current else Contents()
+    except StoreError:
+        previous = Contents()  # a damaged version has nothing to share
+    out = Generation(place, int(generation), previous.files)
+    before = {source.name: source for source in previous.sources}
+    kept = {name: source.folder for name, source in before.items()}
+    sources = [_in_stored_order(source, before.get(source.name)) for source in snapshot.sources]
+    folders = folder_names([source.name for source in sources], kept)
+    stored = []
+    for source, folder in zip(sources, folders, strict=True):
+        old = before.get(source.name)
+        array, _ = write_spectra(
+            out,
+            source,
+            f"features.zarr/{folder}/spectra",
+            old.array if old is not None and old.processings == source.processings[: len(old.processings)] else None,
+            compression,
+            chunks,
+        )
+        stored.append(
+            StoredSource(
+                source.name,
+                folder,
+                source.processings,
+                source.wavelength,
+                source.attrs,
+                runs_of(source.segments),
+                array,
+            )
+        )
+    files = {
+        f"features.zarr/{name}": data
+        for name, data in group_files(sources, [one.array for one in stored], folders, snapshot.index).items()
+    }
+    for name, data in side_files(snapshot).items():
+        files[f"tables/{name}" if name.endswith(".parquet") else name] = data
+    files[_CHUNKS] = as_parquet(chunk_table(stored))
+    in_threads(lambda item: out.add(*item), files.items(), place.workers)
+    description = encode_json(Contents(dict(out.files), tuple(stored)).described())
+    record = Generation(place, out.number, {}).add(_DESCRIPTION, description)
+    written = out.written + len(description)
+    samples = int(snapshot.index["sample"].n_unique())
+    version = Version(out.number, now(), message, written, samples, record)
+    place.settle(generation)
+    place.commit(history.with_version(version).sealed(), history.token)
+    return Saved(place, version, tuple(stored))
+
+
+def _in_stored_order(source: SourceSnapshot, old: StoredSource | None) -> SourceSnapshot:
+    """Return a source with the processings that the version before has first, in its order."""
+    stored = source.stored or (None,) * len(source.planes)
+    source = replace(source, stored=stored)
+    if old is None or not set(old.processings) <= set(source.processings):
+        return source
+    names = [*old.processings, *(name for name in source.processings if name not in old.processings)]
+    order = [source.processings.index(name) for name in names]
+    return replace(
+        source,
+        processings=tuple(names),
+        planes=tuple(source.planes[k] for k in order),
+        stored=tuple(stored[k] for k in order),
+    )
+
+
+def contents_of(place: Place, version: Version) -> Contents:
+    """Return what a version consists of, without its tables and spectra.
 
     Raises
     ------
     StoreError
-        If another writer is at work on the store.
+        If its description or its table of chunks is missing or damaged.
     """
-    created = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
-    with only_writer(path):
-        fresh = not (path / MANIFEST).exists()
-        if fresh:
-            replace_file(path / MANIFEST, seal({"generation": None}))
-            sync(path.parent)
-        folder = path / _next_generation(path)
-        folder.mkdir()
-        try:
-            known = _write_version(folder, snapshot, compression)
-            content = {
-                "generation": folder.name,
-                "compression": compression,
-                "files": record_files(path, folder, known),
-            }
-            sync_tree(folder)
-            replace_file(path / MANIFEST, seal(content))
-        except BaseException:
-            if unseal(path / MANIFEST)["generation"] != folder.name:
-                shutil.rmtree(folder, ignore_errors=True)
-                if fresh:
-                    (path / MANIFEST).unlink()
-                if created:
-                    path.rmdir()
-            raise
-        for old in path.iterdir():
-            if _GENERATION.fullmatch(old.name) and old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+    if version.record is None:
+        return contents_of_format_1(place, version)
+    data, where = fetch(place, version.record), place.name_of(version.record.key)
+    chunks = record_of(decode_json(data, where)["files"][_CHUNKS])
+    table = parsed_table(fetch(place, chunks), place.name_of(chunks.key))
+    return Contents.from_description(place, data, where, table)
 
 
-def _next_generation(path: Path) -> str:
-    names = [*(entry.name for entry in path.iterdir()), unseal(path / MANIFEST)["generation"] or ""]
-    return f"{max((int(name) for name in names if _GENERATION.fullmatch(name)), default=0) + 1:06d}"
-
-
-def _write_version(folder: Path, snapshot: Snapshot, compression: str | None) -> dict[Path, int]:
-    (folder / "tables").mkdir()
-    write_side(snapshot, folder / "tables", folder)
-    return write_group(folder / _GROUP, snapshot.sources, snapshot.index, compression)
-
-
-def read_zarr(path: Path, verify: bool) -> Snapshot:
-    """Read the current version of a store.
+def read_zarr(place: Place, number: int | None) -> tuple[Snapshot, Saved]:
+    """Read a version of a store, all but its spectra.
 
     Parameters
     ----------
-    path : Path
-        The store.
-    verify : bool
-        Whether to read mapped spectra too, to check them.
+    place : Place
+    number : int or None
+        None: the current version.
 
     Returns
     -------
     Snapshot
-        Planes are views of a map (raw shard) or of an array in memory (compressed).
+        Its planes are views of read-only maps (uncompressed, on a local disk), else `StoredPlane`.
+    Saved
 
     Raises
     ------
@@ -102,35 +239,56 @@ def read_zarr(path: Path, verify: bool) -> Snapshot:
         If the store is damaged; the message names the file.
     """
     while True:
-        manifest = unseal(path / MANIFEST)
-        if manifest["generation"] is None:
-            raise StoreError(f"{path} holds nothing: its first save did not finish. Save the dataset again.")
+        history = read_history(place)
+        assert history is not None
+        version = history.version(number, place.name_of(""))
         try:
-            return _read_version(path, manifest, verify)
-        except (StoreError, FileNotFoundError):
-            # Another process may have saved meanwhile, and removed the version that was being read.
-            if unseal(path / MANIFEST)["generation"] == manifest["generation"]:
+            contents = contents_of(place, version)
+            return snapshot_of(place, version, contents), Saved(place, version, contents.sources)
+        except StoreError:
+            # Another process may have removed the version that was being read.
+            again = read_history(place)
+            if again is None or version in again.versions:
                 raise
 
 
-def _read_version(path: Path, manifest: dict[str, Any], verify: bool) -> Snapshot:
-    files = Files(path, manifest["files"])
-    files.check_sizes()
-    generation = manifest["generation"]
-    store = f"{generation}/{_GROUP}"
-    check_spectra = verify and manifest["compression"] is None
-    files.verify(
-        name
-        for name in files.records
-        if name.startswith(f"{store}/") and (check_spectra or not _SPECTRA.fullmatch(name))
-    )
-    names = ("index", "holes", *TABLES)
-    tables = {name: read_table(files, f"{generation}/tables/{name}.parquet") for name in names}
-    documents = {name: files.read_json(f"{generation}/{name}.json") for name in DOCUMENTS}
+def snapshot_of(place: Place, version: Version, contents: Contents) -> Snapshot:
+    """Read the tables and documents of a version, and put them together with its spectra."""
+    names = [f"tables/{name}.parquet" for name in ("index", "holes", *TABLES)]
+    names += [f"{name}.json" for name in DOCUMENTS]
+    records = [contents.file(place, version, name) for name in names]
+    found = dict(zip(names, in_threads(lambda one: fetch(place, one), records, place.workers), strict=True))
+
+    def table(name: str) -> pl.DataFrame:
+        key = f"tables/{name}.parquet"
+        return parsed_table(found[key], place.name_of(contents.files[key].key))
+
     return Snapshot(
-        sources=read_group(files, store, manifest["compression"]),
-        index=tables.pop("index"),
-        holes=tables.pop("holes"),
-        tables=tables,
-        documents=documents,
+        sources=tuple(_with_planes(place, source) for source in contents.sources),
+        index=table("index"),
+        holes=table("holes"),
+        tables={name: table(name) for name in TABLES},
+        documents={
+            name: decode_json(found[f"{name}.json"], place.name_of(contents.files[f"{name}.json"].key))
+            for name in DOCUMENTS
+        },
+    )
+
+
+def _with_planes(place: Place, source: StoredSource) -> SourceSnapshot:
+    array = source.array
+    stored = tuple(array.plane(position) for position in range(array.grid.shape[1]))
+    planes: tuple[Any, ...] = stored
+    if array.compression is None and isinstance(place, LocalPlace):
+        step = max(1, array.grid.chunk[1])
+        blocks = [array.map(group) for group in range(-(-array.grid.shape[1] // step))]
+        planes = tuple(block[:, k] for block in blocks for k in range(block.shape[1]))
+    return SourceSnapshot(
+        name=source.name,
+        planes=planes,
+        processings=source.processings,
+        wavelength=source.wavelength,
+        attrs=source.attrs,
+        segments=None if source.segments is None else tuple(n for n, count in source.segments for _ in range(count)),
+        stored=stored,
     )

@@ -186,6 +186,9 @@ CALLS = {
     "inverse_transform_prediction": lambda d, p: d.inverse_transform_prediction([np.exp]),
     "save": lambda d, p: d.save(p / "s"),
     "load": lambda d, p: d.load(p / "t"),
+    "versions": lambda d, p: d.versions(p / "t"),
+    "verify": lambda d, p: d.verify(p / "t"),
+    "vacuum": lambda d, p: d.vacuum(p / "t"),
     "log": lambda d, p: d.log("one"),
     "print_summary": lambda d, p: d.print_summary(),
 }
@@ -314,8 +317,9 @@ def test_damage_in_a_mapped_store_is_found_when_asked(ds, tmp_path):
 
 def test_lowest_versions_are_the_lower_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
-    bounds = dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", line).groups() for line in wanted)
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["demo"], *extras["cloud"], *extras["dask"]]
+    bounds = dict(re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups() for line in wanted)
     pinned = dict(line.split("==") for line in (ROOT / ".ci" / "lowest.txt").read_text().split() if "==" in line)
     numbers = {name: [int(k) for k in (text + ".0.0").split(".")[:3]] for name, text in bounds.items()}
     assert {name: [int(k) for k in text.split(".")] for name, text in pinned.items()} == numbers

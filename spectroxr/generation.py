@@ -1,0 +1,334 @@
+"""Writing one version: what is new of its spectra, tables and documents; the rest is shared with the one before."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from spectroxr.chunks import ChunkTable, Grid, Key, digest, encode, fitted
+from spectroxr.lazyplane import DaskPlane
+from spectroxr.manifest import checksum
+from spectroxr.place import Place, Record, generation_name, in_threads
+from spectroxr.rawshard import RawShard
+from spectroxr.schema import Array
+from spectroxr.snapshot import SourceSnapshot
+from spectroxr.stored import StoredArray, StoredPlane
+
+__all__ = ["Generation", "write_spectra"]
+
+FEATURES = "features.zarr"
+
+
+@dataclass
+class Generation:
+    """A version while it is written.
+
+    Attributes
+    ----------
+    place : Place
+    number : int
+    known : mapping of str to Record
+        The files of the version before, by name.
+    files : dict of str to Record
+        Those of this version.
+    written : int
+        Bytes that were written, without what is shared.
+    """
+
+    place: Place
+    number: int
+    known: Mapping[str, Record]
+    files: dict[str, Record] = field(default_factory=dict)
+    written: int = 0
+    _lock: Any = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Folder of the generation."""
+        return generation_name(self.number)
+
+    def add(self, name: str, data: bytes) -> Record:
+        """Write a file of this version, or share it if the version before has the same."""
+        content = digest(data)
+        old = self.known.get(name)
+        record: Record | None = None
+        if old is not None and old.content == content and old.size == len(data):
+            with contextlib.suppress(FileNotFoundError):
+                record = Record(self.place.share(f"{self.name}/{name}", old.key), old.size, old.crc32c, content)
+        if record is None:
+            record = Record(f"{self.name}/{name}", len(data), checksum(data), content)
+            self.place.write(record.key, [data])
+            self.count(len(data))
+        with self._lock:
+            self.files[name] = record
+        return record
+
+    def count(self, size: int) -> None:
+        """Add to the bytes written."""
+        with self._lock:
+            self.written += size
+
+
+def _compatible(stored: StoredArray, place: Place, folder: str, grid: Grid, compression: str | None) -> bool:
+    """Tell whether chunks of `stored` can be chunks of an array on `grid`."""
+    return (
+        stored.place == place
+        and stored.folder == folder
+        and stored.compression == compression
+        and stored.grid.dtype == grid.dtype
+        and stored.grid.chunk == grid.chunk
+        and stored.grid.shape[2] == grid.shape[2]
+    )
+
+
+def write_spectra(
+    out: Generation,
+    source: SourceSnapshot,
+    folder: str,
+    previous: StoredArray | None,
+    compression: str | None,
+    chunks: Mapping[str, int],
+) -> tuple[StoredArray, int]:
+    """Write the spectra of a source.
+
+    Parameters
+    ----------
+    out : Generation
+    source : SourceSnapshot
+        Its planes may lie in a store, also in the one that is written to, or be computed by Dask.
+    folder : str
+        Of the Zarr array, without the generation.
+    previous : StoredArray or None
+        The same source in the version before, its processings in the same order as far as it has them.
+    compression : str or None
+    chunks : mapping
+        Sizes of chunks that the caller wants.
+
+    Returns
+    -------
+    StoredArray
+        Where the spectra are now.
+    int
+        How many of its chunks were written.
+    """
+    (rows, width), count = source.planes[0].shape, len(source.planes)
+    shape, dtype = (rows, count, width), source.planes[0].dtype.newbyteorder("<")
+    if compression is None:
+        return _write_raw(out, source, folder, previous, shape, dtype)
+    same = previous is not None and previous.compression == compression and previous.grid.dtype == dtype
+    grid = Grid(shape, fitted(shape, dtype, chunks, previous.grid if previous is not None and same else None), dtype)
+    if previous is not None and not _compatible(previous, out.place, folder, grid, compression):
+        previous = None
+    writer = ChunkWriter(out.place, out.name, folder, grid, compression, previous)
+    found: dict[Key, Chunk] = {}
+    lazy = [k for k, plane in enumerate(source.planes) if isinstance(plane, DaskPlane)]
+    ready = [key for key in grid if key[1] not in lazy]
+    for key, record in zip(
+        ready, in_threads(lambda key: writer.chunk(key, source.planes[key[1]]), ready, out.place.workers), strict=True
+    ):
+        found[key] = record
+    for position in lazy:
+        found |= source.planes[position].write_chunks(writer, position)
+    ordered = [found[key] for key in grid]
+    fresh = [record for record in ordered if record.fresh]
+    out.count(sum(record.size for record in fresh))
+    return StoredArray(out.place, folder, grid, compression, _table(ordered)), len(fresh)
+
+
+@dataclass(frozen=True)
+class Chunk(Record):
+    """A chunk that was written or shared, and the generation that has it."""
+
+    generation: int = 0
+    fresh: bool = True
+
+
+def _table(records: list[Any]) -> ChunkTable:
+    return ChunkTable(
+        np.array([record.generation for record in records], np.uint32),
+        np.array([record.size for record in records], np.uint64),
+        np.array([record.crc32c for record in records], np.uint32),
+        pl.Series("content", [record.content for record in records], pl.Binary),
+    )
+
+
+@dataclass(frozen=True)
+class ChunkWriter:
+    """Writes chunks of one array; can be sent to another process.
+
+    Attributes
+    ----------
+    place : Place
+    generation, folder : str
+    grid : Grid
+    compression : str
+    previous : StoredArray or None
+        Chunks at the same place of it are shared where their content is the same.
+    """
+
+    place: Place
+    generation: str
+    folder: str
+    grid: Grid
+    compression: str
+    previous: StoredArray | None
+
+    def _key(self, key: Key) -> str:
+        return f"{self.generation}/{self.folder}/c/{key[0]}/{key[1]}/{key[2]}"
+
+    def _number(self, key: str) -> int:
+        return int(key.partition("/")[0])
+
+    def chunk(self, key: Key, plane: Any) -> Chunk:
+        """Write a chunk of a plane, or share it, or carry it over from another store as it is."""
+        if isinstance(plane, StoredPlane):
+            moved = (key[0], plane.position, key[2])
+            there = plane.array
+            full = self.grid.span(key, 0) == there.grid.span(moved, 0)
+            if (
+                full
+                and plane.position == key[1]
+                and _compatible(there, self.place, self.folder, self.grid, self.compression)
+            ):
+                return self._shared(key, there.record(moved))
+            alike = there.compression == self.compression and there.grid.chunk == self.grid.chunk
+            if full and alike and there.grid.dtype == self.grid.dtype and there.grid.shape[2] == self.grid.shape[2]:
+                from spectroxr.place import fetch
+
+                record = there.record(moved)
+                return self._written(key, fetch(there.place, record), record.content)
+        (start, stop), (first, last) = self.grid.span(key, 0), self.grid.span(key, 2)
+        return self.block(key, plane[start:stop, first:last])
+
+    def block(self, key: Key, values: Array) -> Chunk:
+        """Write a chunk from its values, or share it if the version before has the same."""
+        block = self._padded(values)
+        content = digest(block)
+        old = self.previous
+        if old is not None and all(k < n for k, n in zip(key, old.grid.counts, strict=True)):
+            record = old.record(key)
+            if record.content == content:
+                with contextlib.suppress(FileNotFoundError):
+                    return self._shared(key, record)
+        return self._written(key, encode(block, self.compression), content)
+
+    def _padded(self, values: Array) -> Array:
+        shape = (self.grid.chunk[0], self.grid.chunk[2])
+        block = np.ascontiguousarray(values, self.grid.dtype)
+        if block.shape == shape:
+            return block
+        whole = np.zeros(shape, self.grid.dtype)
+        whole[: block.shape[0], : block.shape[1]] = block
+        return whole
+
+    def _shared(self, key: Key, record: Record) -> Chunk:
+        shared = self.place.share(self._key(key), record.key)
+        return Chunk(shared, record.size, record.crc32c, record.content, self._number(shared), False)
+
+    def _written(self, key: Key, data: bytes, content: bytes | None) -> Chunk:
+        name = self._key(key)
+        self.place.write(name, [data])
+        return Chunk(name, len(data), checksum(data), content, self._number(name))
+
+
+def _write_raw(
+    out: Generation,
+    source: SourceSnapshot,
+    folder: str,
+    previous: StoredArray | None,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+) -> tuple[StoredArray, int]:
+    """Write spectra uncompressed: one block of all processings, or one per group where the groups before stay."""
+    old = previous.grid if previous is not None and previous.compression is None else None
+    stays: dict[Key, Record] = {}
+    groups = shape[1]
+    if old is not None and (old.shape[0], old.shape[2], old.dtype) == (shape[0], shape[2], dtype):
+        groups = old.chunk[1] if shape[1] % old.chunk[1] == 0 else shape[1]
+        stays = _staying(out.place, source, folder, previous, groups)
+    if not stays:
+        groups = shape[1]
+        stays = _staying(out.place, source, folder, None, groups)
+    shard = RawShard.fitted((shape[0], groups, shape[2]), dtype)
+    grid = Grid(shape, shard.shape, dtype)
+    found = []
+    for key in grid:
+        name = f"{out.name}/{folder}/c/{key[0]}/{key[1]}/{key[2]}"
+        if key in stays:
+            record = stays[key]
+            shared = out.place.share(name, record.key)
+            number = int(shared.partition("/")[0])
+            found.append(Chunk(shared, record.size, record.crc32c, record.content, number, False))
+            continue
+        tally = _Tally(shard)
+        out.place.write(name, tally.through(source.planes[key[1] * groups : (key[1] + 1) * groups]))
+        found.append(Chunk(name, tally.size, tally.crc32c, tally.content, out.number))
+    out.count(sum(record.size for record in found if record.fresh))
+    stored = StoredArray(out.place, folder, grid, None, _table(found), shard.inner_rows)
+    return stored, sum(record.fresh for record in found)
+
+
+def _staying(
+    place: Place, source: SourceSnapshot, folder: str, previous: StoredArray | None, groups: int
+) -> dict[Key, Record]:
+    """Return the uncompressed chunks of the store that hold groups of planes as they are now."""
+    (rows, width), dtype = source.planes[0].shape, source.planes[0].dtype.newbyteorder("<")
+    shard = RawShard.fitted((rows, groups, width), dtype)
+    found = {}
+    for key in Grid((rows, len(source.planes), width), shard.shape, dtype):
+        some = slice(key[1] * groups, (key[1] + 1) * groups)
+        origin = _origin(source.stored[some], some.start)
+        for old in (origin, previous):
+            if (
+                old is None
+                or (old.place, old.folder, old.compression) != (place, folder, None)
+                or (old.grid.chunk, old.grid.dtype, old.inner_rows) != (shard.shape, dtype, shard.inner_rows)
+                or key[1] >= old.grid.counts[1]
+            ):
+                continue
+            record = old.record(key)
+            if old is origin or (record.content is not None and record.content == shard.digest(source.planes[some])):
+                found[key] = record
+                break
+    return found
+
+
+def _origin(planes: Sequence[StoredPlane | None], first: int) -> StoredArray | None:
+    """Return the array that planes are, unchanged, the processings of from `first` on, or None."""
+    if not planes or planes[0] is None:
+        return None
+    array = planes[0].array
+    for position, plane in enumerate(planes, first):
+        if plane is None or plane.array is not array or plane.position != position:
+            return None
+    return array
+
+
+class _Tally:
+    """Counts and hashes the pieces of a raw shard on their way."""
+
+    def __init__(self, shard: RawShard) -> None:
+        import xxhash
+
+        self._shard, self._state = shard, xxhash.xxh3_128()
+        self.size = self.crc32c = 0
+
+    @property
+    def content(self) -> bytes:
+        """XXH3-128 of the values."""
+        return bytes(self._state.digest())
+
+    def through(self, planes: Sequence[Any]) -> Iterator[Any]:
+        """Yield the pieces of the shard."""
+        for part in self._shard.parts(planes):
+            if isinstance(part, np.ndarray):
+                self._state.update(part.data)
+            self.crc32c = checksum(part, self.crc32c)
+            self.size += memoryview(part).nbytes
+            yield part

@@ -1,0 +1,244 @@
+"""A store in a bucket, through obstore: S3, Google Cloud Storage, Azure, or memory."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from urllib.parse import urlparse
+
+from spectroxr.errors import ConflictError, StoreError
+from spectroxr.place import MANIFEST, Entry
+
+__all__ = ["ObjectPlace"]
+
+#: ``memory://name`` is the same store for everyone in this process.
+_MEMORY: dict[str, Any] = {}
+_MEMORY_LOCK = threading.Lock()
+
+#: Give up on a service that does not answer after about this long.
+_RETRY = {"max_retries": 6, "retry_timeout": datetime.timedelta(seconds=30)}
+_TIMEOUT = {"timeout": "60s", "connect_timeout": "10s"}
+#: Objects are sent in parts of this size from this size on.
+_PART = 16 << 20
+
+
+#: What services say, and what it means.
+_KNOWN = {
+    "ExpiredToken": "the credentials have expired",
+    "InvalidAccessKeyId": "the access key is not known there",
+    "NoSuchBucket": "the bucket does not exist",
+}
+
+
+class ObjectPlace:
+    """A prefix in a bucket. Unchanged objects of earlier versions are shared by reference: nothing is copied.
+
+    Parameters
+    ----------
+    url : str
+    options : dict
+        As for `open_place`.
+    """
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        try:
+            import obstore
+        except ImportError as error:
+            raise ImportError(
+                f"{url} needs obstore; install it with: python -m pip install 'spectroxr[cloud]'"
+            ) from error
+        self.url = url.rstrip("/")
+        self.workers = 16
+        self._options = options
+        self._obs = obstore
+        self._prefix = ""
+        parts = urlparse(self.url)
+        if not parts.netloc and parts.scheme != "memory":
+            raise ValueError(f"{url!r} names no bucket; a URL is like 's3://bucket/name'.")
+        if parts.scheme == "memory":
+            with _MEMORY_LOCK:
+                self._store = _MEMORY.setdefault(parts.netloc, obstore.store.MemoryStore())
+            self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
+        else:
+            self._store = _connected(self.url, options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ObjectPlace, (self.url, self._options)
+
+    def __repr__(self) -> str:
+        return f"ObjectPlace({self.url!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ObjectPlace) and other.url == self.url and other._options == self._options
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def name_of(self, key: str) -> str:
+        """Name an object for a message."""
+        return f"{self.url}/{key}" if key else self.url
+
+    def _at(self, key: str) -> str:
+        return self._prefix + key
+
+    @contextmanager
+    def _spoken(self, key: str, doing: str) -> Iterator[None]:
+        """Turn what the object store raises into an error that says what to do."""
+        failed = self._obs.exceptions
+        try:
+            yield
+        except FileNotFoundError as error:
+            if "NoSuchBucket" in str(error) or "bucket does not exist" in str(error):
+                raise StoreError(f"cannot {doing} {self.name_of(key)}: the bucket does not exist.") from error
+            raise FileNotFoundError(self.name_of(key)) from error
+        except (failed.UnauthenticatedError, failed.PermissionDeniedError) as error:
+            raise StoreError(
+                f"cannot {doing} {self.name_of(key)}: access was refused ({_short(error)}). Are the credentials there, "
+                "not expired, and allowed to do this? They come from storage_options or the environment."
+            ) from error
+        except (failed.AlreadyExistsError, failed.PreconditionError):
+            raise
+        except failed.BaseError as error:
+            text = str(error)
+            hint = next((said for word, said in _KNOWN.items() if word in text), _short(error))
+            raise StoreError(f"cannot {doing} {self.name_of(key)}: {hint}.") from error
+
+    def read(self, key: str) -> bytes:
+        """Return an object."""
+        with self._spoken(key, "read"):
+            return bytes(self._obs.get(self._store, self._at(key)).bytes())
+
+    def read_ranges(self, key: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
+        """Return parts of an object; parts near each other travel together."""
+        with self._spoken(key, "read"):
+            found = self._obs.get_ranges(self._store, self._at(key), starts=list(starts), ends=list(stops))
+            return [bytes(part) for part in found]
+
+    def write(self, key: str, parts: Iterable[Any]) -> None:
+        """Write a new object, a large one in parts."""
+        pieces = [memoryview(part).cast("B") for part in parts] if isinstance(parts, list | tuple) else None
+        with self._spoken(key, "write"):
+            if pieces is not None and sum(map(len, pieces)) <= _PART:
+                self._obs.put(self._store, self._at(key), b"".join(pieces), use_multipart=False)
+                return
+            stream: Iterator[bytes] = (bytes(memoryview(part).cast("B")) for part in (pieces or parts))
+            self._obs.put(self._store, self._at(key), stream, use_multipart=True, chunk_size=_PART, max_concurrency=4)
+
+    def share(self, key: str, known: str) -> str:
+        """Return the key under which the object is already."""
+        return known
+
+    def settle(self, generation: str) -> None:
+        """Nothing to do: a bucket has what it has acknowledged."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Nothing keeps other writers away; `commit` tells who was first."""
+        return nullcontext()
+
+    def prepare(self) -> None:
+        """Nothing to do: a bucket has no folders."""
+
+    def undo(self) -> None:
+        """Nothing to do."""
+
+    def claim(self, generation: str) -> bool:
+        """Put a mark under the name of the generation, unless there is one."""
+        key = f"{generation}/claim"
+        try:
+            with self._spoken(key, "write"):
+                self._obs.put(self._store, self._at(key), f"{os.getpid()} {time.time():.0f}".encode(), mode="create")
+        except FileNotFoundError as error:
+            raise StoreError(f"cannot write {self.name_of(key)}: there is no such bucket.") from error
+        except (self._obs.exceptions.AlreadyExistsError, self._obs.exceptions.PreconditionError):
+            return False
+        return True
+
+    def manifest(self) -> tuple[bytes | None, Any]:
+        """Return the manifest; its entity tag is the token."""
+        try:
+            with self._spoken(MANIFEST, "read"):
+                found = self._obs.get(self._store, self._at(MANIFEST))
+                return bytes(found.bytes()), {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
+        except FileNotFoundError:
+            return None, None
+
+    def commit(self, data: bytes, token: Any) -> None:
+        """Put the manifest on the condition that it is still the one of `token`."""
+        failed = self._obs.exceptions
+        mode: Any = "create" if token is None else {k: v for k, v in token.items() if v is not None}
+        try:
+            with self._spoken(MANIFEST, "write"):
+                self._obs.put(self._store, self._at(MANIFEST), data, mode=mode, use_multipart=False)
+        except (failed.AlreadyExistsError, failed.PreconditionError) as error:
+            # The first answer may have been lost on the way and the request repeated: then it was us.
+            if self.manifest()[0] != data:
+                raise ConflictError(
+                    f"{self.url} was saved by another writer meanwhile; nothing of theirs was changed"
+                ) from error
+        except StoreError as error:
+            try:
+                done = self.manifest()[0] == data
+            except StoreError:
+                done = False
+            if not done:
+                raise StoreError(f"{error} The version was not committed, as far as can be seen.") from error
+
+    def discard(self, generation: str) -> None:
+        """Remove the objects of a generation, as far as the bucket answers."""
+        try:
+            self.remove(list(self.entries(generation)))
+        except (StoreError, OSError):
+            return
+
+    def generations(self) -> list[str]:
+        """Return the prefixes of generations."""
+        with self._spoken("", "list"):
+            found = self._obs.list_with_delimiter(self._store, self._prefix or None)["common_prefixes"]
+        names = (text.strip("/").rpartition("/")[2] for text in found)
+        return sorted(name for name in names if name.isdigit() and len(name) >= 6)
+
+    def entries(self, generation: str) -> Iterator[Entry]:
+        """Yield the objects of a generation."""
+        now = datetime.datetime.now(datetime.UTC)
+        with self._spoken(generation, "list"):
+            for batch in self._obs.list(self._store, self._at(generation) + "/"):
+                for about in batch:
+                    age = (now - about["last_modified"]).total_seconds()
+                    yield Entry(about["path"].removeprefix(self._prefix), int(about["size"]), age)
+
+    def remove(self, entries: Sequence[Entry]) -> int:
+        """Remove objects."""
+        with self._spoken("", "delete from"):
+            for start in range(0, len(entries), 1000):
+                self._obs.delete(self._store, [self._at(entry.key) for entry in entries[start : start + 1000]])
+        return sum(entry.size for entry in entries)
+
+
+def _short(error: Exception) -> str:
+    """Return what an error says in one line."""
+    text = str(error).partition("\n\nDebug source")[0]
+    return " ".join(text.split())[:300].rstrip(". ")
+
+
+def _connected(url: str, options: Mapping[str, Any]) -> Any:
+    """Return the obstore of a URL; an endpoint that is not https is allowed because it was asked for."""
+    from obstore.store import from_url
+
+    rest = dict(options)
+    client: dict[str, Any] = {**_TIMEOUT, **rest.pop("client_options", {})}
+    retry = {**_RETRY, **rest.pop("retry_config", {})}
+    if "allow_http" in rest:
+        client["allow_http"] = bool(rest.pop("allow_http"))
+    endpoints = [str(v) for k, v in rest.items() if "endpoint" in k]
+    endpoints += [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")]
+    if any(text.startswith("http://") for text in endpoints):
+        client.setdefault("allow_http", True)
+    try:
+        return from_url(url, config=rest or None, client_options=client, retry_config=retry)  # type: ignore[call-overload]
+    except Exception as error:
+        raise ValueError(f"storage_options or URL not understood for {url}: {_short(error)}.") from error

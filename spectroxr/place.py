@@ -1,0 +1,214 @@
+"""Where a store lies: a folder or a prefix in a bucket, behind the same few calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from spectroxr.errors import StoreError
+from spectroxr.manifest import RESTORE, checksum, decode_json
+
+__all__ = [
+    "MANIFEST",
+    "Entry",
+    "Place",
+    "Record",
+    "check",
+    "fetch",
+    "fetch_json",
+    "generation_name",
+    "in_threads",
+    "open_place",
+]
+
+#: The one object that is ever replaced: it names the current version.
+MANIFEST = "manifest.json"
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object that is there: its key, its bytes, and how many seconds ago it was written."""
+
+    key: str
+    size: int
+    age: float
+
+
+class Place(Protocol):
+    """What storage asks of a folder or a bucket. Every object but the manifest is written once and never changed.
+
+    Attributes
+    ----------
+    workers : int
+        How many requests are worth having under way at once.
+    """
+
+    workers: int
+
+    def name_of(self, key: str) -> str:
+        """Name an object for a message."""
+
+    def read(self, key: str) -> bytes:
+        """Return an object; FileNotFoundError if there is none."""
+
+    def read_ranges(self, key: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
+        """Return parts of an object; FileNotFoundError if there is none."""
+
+    def write(self, key: str, parts: Iterable[Any]) -> None:
+        """Write a new object of some buffers, and have it on the disk or in the bucket when this returns."""
+
+    def share(self, key: str, known: str) -> str:
+        """Let `key` be what `known` is, without copying, and return the key to find it under."""
+
+    def settle(self, generation: str) -> None:
+        """Have the names of a generation on the disk."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Hold what keeps other writers away, if there is such a thing."""
+
+    def prepare(self) -> None:
+        """Make the place ready for its first version."""
+
+    def claim(self, generation: str) -> bool:
+        """Take a generation for this writer alone; False if it is taken."""
+
+    def manifest(self) -> tuple[bytes | None, Any]:
+        """Return the manifest, None if there is none, and a token that `commit` compares."""
+
+    def commit(self, data: bytes, token: Any) -> None:
+        """Replace the manifest at once if it is still the one of `token`, else raise ConflictError."""
+
+    def discard(self, generation: str) -> None:
+        """Remove what was written of a generation."""
+
+    def generations(self) -> list[str]:
+        """Return the generations there are, committed or not."""
+
+    def entries(self, generation: str) -> Iterator[Entry]:
+        """Yield the objects of a generation."""
+
+    def remove(self, entries: Sequence[Entry]) -> int:
+        """Remove objects; return how many bytes that frees."""
+
+    def undo(self) -> None:
+        """Undo `prepare` after a first save that failed."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """An object that a version consists of.
+
+    Attributes
+    ----------
+    key : str
+        Where it lies.
+    size : int
+        Its bytes.
+    crc32c : int
+    content : bytes or None
+        XXH3-128 of what it says (of a compressed chunk: of what it decodes to), by which a later version knows that
+        it has not changed. None in stores of format 1.
+    """
+
+    key: str
+    size: int
+    crc32c: int
+    content: bytes | None = None
+
+
+def fetch(place: Place, record: Record) -> bytes:
+    """Return an object after checking its size and checksum.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged; the message names it.
+    """
+    try:
+        data = place.read(record.key)
+    except FileNotFoundError as error:
+        raise StoreError(f"{place.name_of(record.key)} is missing from the store. {RESTORE}") from error
+    check(place, record, data)
+    return data
+
+
+def check(place: Place, record: Record, data: bytes) -> None:
+    """Raise StoreError if `data` is not what was recorded."""
+    if len(data) != record.size:
+        raise StoreError(
+            f"{place.name_of(record.key)} has {len(data)} bytes instead of {record.size}; it is damaged. {RESTORE}"
+        )
+    if checksum(data) != record.crc32c:
+        raise StoreError(f"{place.name_of(record.key)} is damaged: its checksum does not match. {RESTORE}")
+
+
+def fetch_json(place: Place, record: Record) -> Any:
+    """Return the value of a JSON object after checking its checksum."""
+    return decode_json(fetch(place, record), place.name_of(record.key))
+
+
+def generation_name(number: int) -> str:
+    """Return the folder of a version by its number.
+
+    Examples
+    --------
+    >>> generation_name(7)
+    '000007'
+    """
+    return f"{number:06d}"
+
+
+def in_threads(function: Any, items: Iterable[T], workers: int) -> list[Any]:
+    """Map over threads; after the first error nothing more is started."""
+    todo = list(items)
+    if len(todo) < 2 or workers < 2:
+        return [function(item) for item in todo]
+    with ThreadPoolExecutor(min(workers, len(todo))) as pool:
+        futures = [pool.submit(function, item) for item in todo]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def open_place(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Place:
+    """Return the place that a path or URL names; nothing is read yet.
+
+    Parameters
+    ----------
+    path : path-like or str
+        A local path, ``file://``, or a URL with a scheme of object storage: ``s3://``, ``gs://``, ``az://``, ...,
+        or ``memory://`` (in this process alone).
+    storage_options : mapping, optional
+        For URLs: keys of the object store (``region``, ``endpoint``, ``access_key_id``, ...), ``client_options``,
+        ``retry_config``.
+
+    Raises
+    ------
+    ValueError
+        If options are given for a local path, or the URL makes no sense.
+    ImportError
+        If the extra for object storage is not installed.
+    """
+    text = os.fspath(path)
+    if text.startswith("file://"):
+        from urllib.parse import unquote, urlparse
+
+        text = unquote(urlparse(text).path)
+    elif "://" in text:
+        from spectroxr.objectplace import ObjectPlace
+
+        return ObjectPlace(text, dict(storage_options or {}))
+    if storage_options:
+        raise ValueError(f"storage_options are for URLs such as 's3://bucket/name'; {text!r} is a local path.")
+    from spectroxr.localplace import LocalPlace
+
+    return LocalPlace(os.path.realpath(os.path.expanduser(text)))

@@ -1,0 +1,158 @@
+"""Checking every file of a version, and removing versions that nobody needs any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from spectroxr.chunks import Key, decode, digest
+from spectroxr.errors import StoreError
+from spectroxr.history import Contents, History, StoredSource, Version, read_history
+from spectroxr.index import Index
+from spectroxr.localplace import LocalPlace
+from spectroxr.place import Entry, Place, Record, fetch, in_threads
+from spectroxr.snapshot import Snapshot
+from spectroxr.zarrstore import contents_of, snapshot_of
+
+__all__ = ["vacuum_store", "verify_version"]
+
+
+def verify_version(place: Place, version: Version, seen: dict[str, str | None] | None = None) -> list[str]:
+    """Check every file of a version against its checksum, and what they say against each other.
+
+    Parameters
+    ----------
+    place : Place
+    version : Version
+    seen : dict, optional
+        What was found of files before, by key; extended. Files that versions share are read once.
+
+    Returns
+    -------
+    list of str
+        What is damaged, a line each; empty if all is well.
+    """
+    known: dict[str, str | None] = {} if seen is None else seen
+    try:
+        contents = contents_of(place, version)
+    except StoreError as error:
+        return [str(error)]
+
+    def look(record: Record, source: StoredSource | None = None) -> str | None:
+        if record.key not in known:
+            try:
+                data = fetch(place, record)
+                if source is not None and source.array.compression is not None:
+                    _check_chunk(place, source, record, data)
+                known[record.key] = None
+            except StoreError as error:
+                known[record.key] = str(error)
+        return known[record.key]
+
+    damage = in_threads(look, contents.files.values(), place.workers)
+    for source in contents.sources:
+        keys = list(source.array.grid)
+        damage += in_threads(lambda key, one=source: look(one.array.record(key), one), keys, place.workers)
+    found = [text for text in damage if text is not None]
+    return found or _contradictions(place, version, contents)
+
+
+def _check_chunk(place: Place, source: StoredSource, record: Record, data: bytes) -> None:
+    """Raise StoreError if a chunk does not decode to what was saved."""
+    grid = source.array.grid
+    block = np.empty((grid.chunk[0], grid.chunk[2]), grid.dtype)
+    decode(data, block, place.name_of(record.key))
+    if record.content is not None and digest(block) != record.content:
+        raise StoreError(f"{place.name_of(record.key)} does not decode to what was saved.")
+
+
+def _contradictions(place: Place, version: Version, contents: Contents) -> list[str]:
+    """Return what contradicts itself in a version whose files are all as they were saved."""
+    where = f"version {version.number} of {place.name_of('')}"
+    try:
+        parts = snapshot_of(place, version, contents)
+        state = parts.documents.get("state")
+        order = (state.get("processings") if isinstance(state, dict) else None) or parts.index["processing"].unique(
+            maintain_order=True
+        ).to_list()
+        index = Index.from_tables(parts.index, parts.holes, order)
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        return [f"{where}: {error}"]
+    return [f"{where}: {text}" for text in _unfit(parts, index)]
+
+
+def _unfit(parts: Snapshot, index: Index) -> list[str]:
+    """Return what of tables, folds and spectra does not fit the index."""
+    found = []
+    samples = len(index)
+    for source in parts.sources:
+        rows = len(source.planes[0])
+        if samples and int(index.rows.max()) >= rows:
+            found.append(f"the index refers to row {int(index.rows.max())}, source {source.name!r} has {rows}.")
+        for name, lines in index.lines.items():
+            if name not in source.processings and not index.lacks(lines.samples, name, source.name).all():
+                found.append(f"the index has samples in processing {name!r}, source {source.name!r} does not have it.")
+    for name, table in parts.tables.items():
+        last: Any = table["sample"].max() if "sample" in table.columns and table.height else None
+        if last is not None and last >= samples:
+            found.append(f"table {name!r} names sample {last}; there are {samples}.")
+    folds: Any = parts.documents.get("folds")
+    for k, fold in enumerate(folds if isinstance(folds, list) else []):
+        ids = [*fold["train"], *fold["val"]]
+        if ids and max(ids) >= samples:
+            found.append(f"fold {k} names sample {max(ids)}; there are {samples}.")
+    return found
+
+
+def vacuum_store(place: Place, keep: int, older_than: float) -> int:
+    """Remove all but the newest versions, and what saves that failed have left.
+
+    Parameters
+    ----------
+    place : Place
+    keep : int
+        How many versions stay.
+    older_than : float
+        In a bucket, leftovers younger than this many seconds may be a save under way and stay.
+
+    Returns
+    -------
+    int
+        Bytes freed.
+    """
+    with place.writing():
+        history = read_history(place)
+        assert history is not None
+        kept = history.versions[-keep:]
+        needed = {key for version in kept for key in _keys(place, version)}
+        dropped = {version.generation for version in history.versions if version not in kept}
+        if dropped:
+            place.commit(History(kept).sealed(), history.token)
+        current = {version.generation for version in kept}
+        useless: list[Entry] = []
+        for generation in place.generations():
+            if generation in current:
+                continue
+            for entry in place.entries(generation):
+                settled = generation in dropped or isinstance(place, LocalPlace) or entry.age > older_than
+                if settled and entry.key not in needed:
+                    useless.append(entry)
+        freed = place.remove(useless)
+        for generation in place.generations() if isinstance(place, LocalPlace) else ():
+            if generation not in current:
+                place.discard(generation)
+    return freed
+
+
+def _keys(place: Place, version: Version) -> list[str]:
+    """Return the keys of all objects of a version."""
+    contents = contents_of(place, version)
+    keys = [record.key for record in contents.files.values()]
+    if version.record is not None:
+        keys.append(version.record.key)
+    for source in contents.sources:
+        numbered: list[Key] = list(source.array.grid)
+        keys += [source.array.record(key).key for key in numbered]
+    return keys
