@@ -53,12 +53,12 @@ class Generation:
         """Folder of the generation."""
         return generation_name(self.number)
 
-    def add(self, name: str, data: bytes) -> Record:
-        """Write a file of this version, or share it if the version before has the same."""
+    def add(self, name: str, data: bytes, share: bool = True) -> Record:
+        """Write a file of this version, or share it if the version before has the same and `share` allows it."""
         content = digest(data)
         old = self.known.get(name)
         record: Record | None = None
-        if old is not None and old.content == content and old.size == len(data):
+        if share and old is not None and old.content == content and old.size == len(data):
             with contextlib.suppress(FileNotFoundError):
                 record = Record(self.place.share(f"{self.name}/{name}", old.key), old.size, old.crc32c, content)
         if record is None:

@@ -37,6 +37,7 @@ class LocalPlace:
     def __init__(self, root: str) -> None:
         self.root = Path(root)
         self.workers = 8
+        self.links = True
 
     def __repr__(self) -> str:
         return f"LocalPlace({str(self.root)!r})"

@@ -54,6 +54,7 @@ class ObjectPlace:
             ) from error
         self.url = url.rstrip("/")
         self.workers = 16
+        self.links = False
         self._options = options
         self._obs = obstore
         self._prefix = ""

@@ -48,9 +48,12 @@ class Place(Protocol):
     ----------
     workers : int
         How many requests are worth having under way at once.
+    links : bool
+        Whether a shared object is found under its new key too, so that every generation is whole by itself.
     """
 
     workers: int
+    links: bool
 
     def name_of(self, key: str) -> str:
         """Name an object for a message."""

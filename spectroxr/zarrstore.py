@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = ["Saved", "contents_of", "read_zarr", "snapshot_of", "write_zarr"]
 
 _DESCRIPTION = "version.json"
 _CHUNKS = "tables/chunks.parquet"
+_REFERENCES = "features.refs.json"
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,13 @@ def _write_version(
                 array,
             )
         )
-    files = {
-        f"features.zarr/{name}": data
-        for name, data in group_files(sources, [one.array for one in stored], folders, snapshot.index).items()
-    }
+    group = group_files(sources, [one.array for one in stored], folders, snapshot.index)
+    partial = not place.links and any((one.array.table.generation != out.number).any() for one in stored)
+    if partial:
+        _add_references(out, group, stored)
+    else:
+        in_threads(lambda item: out.add(f"features.zarr/{item[0]}", item[1], place.links), group.items(), place.workers)
+    files = {}
     for name, data in side_files(snapshot).items():
         files[f"tables/{name}" if name.endswith(".parquet") else name] = data
     files[_CHUNKS] = as_parquet(chunk_table(stored))
@@ -184,6 +188,29 @@ def _write_version(
     place.settle(generation)
     place.commit(history.with_version(version).sealed(), history.token)
     return Saved(place, version, tuple(stored))
+
+
+def _add_references(out: Generation, group: Mapping[str, bytes], stored: Sequence[StoredSource]) -> None:
+    """Write what plain readers need where objects of earlier versions cannot be found under the new ones' names.
+
+    A Zarr reader takes a chunk that is not under its array for one that was never written, and returns NaN. So no Zarr
+    metadata is put there, and a file of references in the form of Kerchunk (version 1) says where everything is.
+    """
+    root = out.place.name_of("")
+    references: dict[str, Any] = {}
+
+    def one(item: tuple[str, bytes]) -> tuple[str, Any]:
+        name, data = item
+        if name.endswith("zarr.json"):
+            return name, data.decode()
+        return name, ["{{store}}/" + out.add(f"features.zarr/{name}", data).key]
+
+    references |= dict(in_threads(one, group.items(), out.place.workers))
+    for source in stored:
+        for key in source.array.grid:
+            name = f"{source.folder}/spectra/c/{key[0]}/{key[1]}/{key[2]}"
+            references[name] = ["{{store}}/" + source.array.record(key).key]
+    out.add(_REFERENCES, encode_json({"version": 1, "templates": {"store": root}, "refs": references}))
 
 
 def _in_stored_order(source: SourceSnapshot, old: StoredSource | None) -> SourceSnapshot:
