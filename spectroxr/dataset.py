@@ -381,7 +381,7 @@ class SpectroDataset:
             False reads all spectra into memory at once.
         chunks : None, "auto", int or dict, optional
             Hand the spectra out as Dask arrays, in chunks of so many rows, or ``{"row": ..., "wavelength": ...}``;
-            ``{}`` takes the chunks of the store, ``"auto"`` multiples of them of about 32 MB.
+            ``{}`` takes the chunks of the store, ``"auto"`` multiples of them of about 8 MB.
         storage_options : dict, optional
             As in `save`.
 

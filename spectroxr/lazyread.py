@@ -19,7 +19,7 @@ from spectroxr.stored import StoredPlane
 __all__ = ["any_dask", "check_dask_chunks", "dask_arrays", "dask_plane", "is_lazy", "lazy_selection"]
 
 #: About this many bytes make a Dask chunk with ``chunks="auto"``.
-_AUTO_BYTES = 1 << 25
+_AUTO_BYTES = 1 << 23
 
 
 def is_lazy(source: FeatureSource, processings: Sequence[str]) -> bool:

@@ -78,7 +78,7 @@ class StoredArray:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(f"{path} is missing from the store. {RESTORE}") from error
 
-    def read(self, rows: Picks, positions: Sequence[int], bands: Picks, out: Array) -> None:
+    def read(self, rows: Picks, positions: Sequence[int], bands: Picks, out: Array, workers: int | None = None) -> None:
         """Read cells into `out`, shape ``(n, processing, wavelength)``; only the chunks that hold them are read.
 
         Parameters
@@ -88,6 +88,8 @@ class StoredArray:
             Along the processings of this array.
         out : ndarray
             Of any strides; written in full.
+        workers : int, optional
+            How many chunks at a time (default: as many as are worth it there).
 
         Raises
         ------
@@ -116,7 +118,7 @@ class StoredArray:
             local_rows, local_bands = which[lines] - key[0] * step, columns[cols] - key[2] * width
             self._place_chunk(key, local_rows, local_bands, _window(target, lines, cols))
 
-        in_threads(one, jobs, self.place.workers)
+        in_threads(one, jobs, workers or self.place.workers)
 
     def _place_chunk(self, key: Key, rows: Array, bands: Array, target: tuple[Array, Any]) -> None:
         """Decode a chunk and put some of it where it belongs."""
@@ -215,5 +217,7 @@ class StoredPlane:
         rows, bands = (slice(*one.indices(size)) for one, size in zip((rows, bands), self.shape, strict=True))
         shape = tuple(len(range(*one.indices(size))) for one, size in zip((rows, bands), self.shape, strict=True))
         out = np.empty(shape, self.dtype)
-        self.read(rows, bands, out)
+        # who slices a plane, Dask above all, does several at a time already; only a bucket is worth waiting for at once
+        place = self.array.place
+        self.array.read(rows, [self.position], bands, out[:, None, :], 1 if place.links else place.workers)
         return out
