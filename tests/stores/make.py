@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr import SpectroDataset
+from spectroxr.manifest import NPY_VERSION, VERSION
 
 HERE = Path(__file__).parent
 KINDS = {"zstd": {}, "raw": {"compression": None}, "npy": {"format": "npy"}}
@@ -46,7 +47,7 @@ def archived() -> SpectroDataset:
 def make(version: int) -> None:
     """Archive the stores of the current format that are not there yet."""
     for kind, options in KINDS.items():
-        archive = HERE / f"format-{version}-{kind}.tar.gz"
+        archive = HERE / f"format-{NPY_VERSION if kind == 'npy' else version}-{kind}.tar.gz"
         if archive.exists():
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +57,5 @@ def make(version: int) -> None:
 
 
 if __name__ == "__main__":
-    from spectroxr.manifest import VERSION
-
     make(VERSION)
     sys.stdout.write("\n".join(sorted(p.name for p in HERE.glob("*.tar.gz"))) + "\n")
