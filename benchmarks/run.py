@@ -17,6 +17,7 @@ from importing import imports
 from measure import claim
 from peers import peers
 from reading import split, view
+from storing import storing
 from writing import augment, variant
 
 BENCHMARKS: dict[str, Callable[[Effort], list[Figure]]] = {
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Effort], list[Figure]]] = {
     "folds": folds,
     "filter": filters,
     "import": imports,
+    "store": storing,
     "peers": peers,
 }
 

@@ -18,7 +18,9 @@ from spectroxr.schema import Array
 __all__ = ["LEVELS", "ChunkTable", "Grid", "Key", "check_chunks", "decode", "digest", "encode", "fitted", "zarr_codecs"]
 
 #: The compressors and the level each is used at.
-LEVELS = {"zstd": 3, "lz4": 5, "zlib": 1}
+LEVELS = {"zstd": 1, "lz4": 5, "zlib": 1}
+#: Blosc compresses so many bytes together: with 256 kB, level 1 of zstd is as small as level 3 with what Blosc chooses.
+BLOCK_BYTES = 1 << 18
 #: Rows of a chunk are chosen so that it has about this many bytes; see the benchmarks for why.
 CHUNK_BYTES = 1 << 21
 #: A chunk has at least this many rows, so that a hundred rows lie in two chunks at most.
@@ -127,7 +129,10 @@ def zarr_codecs(compression: str, itemsize: int) -> list[Any]:
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     name: Any = compression  # some zarr versions take an enumeration here, all take its text
-    return [BloscCodec(typesize=itemsize, cname=name, clevel=LEVELS[compression], shuffle="shuffle"), Crc32cCodec()]
+    blosc = BloscCodec(
+        typesize=itemsize, cname=name, clevel=LEVELS[compression], shuffle="shuffle", blocksize=BLOCK_BYTES
+    )
+    return [blosc, Crc32cCodec()]
 
 
 def digest(block: Any) -> bytes:
@@ -141,7 +146,7 @@ def encode(block: Array, compression: str) -> bytes:
     """Compress a C-ordered chunk (Blosc, byte shuffle) and append the CRC32C of the result."""
     from numcodecs import Blosc  # type: ignore[import-untyped]
 
-    data: bytes = Blosc(compression, LEVELS[compression], Blosc.SHUFFLE).encode(block)
+    data: bytes = Blosc(compression, LEVELS[compression], Blosc.SHUFFLE, BLOCK_BYTES).encode(block)
     return data + checksum(data).to_bytes(4, "little")
 
 

@@ -318,6 +318,11 @@ class Index:
         ValueError
             If the lines contradict each other.
         """
+        quick = _from_sorted(table, order)
+        if quick is not None:
+            index = cls(*quick)
+            index._take_holes(holes)
+            return index
         check_table(table)
         samples = table.select(SAMPLE_COLUMNS).unique("sample").sort("sample")
         if not np.array_equal(samples["sample"].to_numpy(), np.arange(samples.height, dtype=np.uint32)):
@@ -326,9 +331,12 @@ class Index:
         for name in order:
             part = table.filter(pl.col("processing") == name).sort("sample")
             index.lines[name] = Lines(part["sample"].to_numpy(), part["branch"].to_numpy())
-        for (name, source), group in holes.group_by(["processing", "source"], maintain_order=True):
-            index.holes[str(name), str(source)] = np.sort(group["sample"].to_numpy())
+        index._take_holes(holes)
         return index
+
+    def _take_holes(self, holes: pl.DataFrame) -> None:
+        for (name, source), group in holes.group_by(["processing", "source"], maintain_order=True):
+            self.holes[str(name), str(source)] = np.sort(group["sample"].to_numpy())
 
     def adopt(self, other: Index) -> None:
         """Become what `other` is."""
@@ -359,3 +367,38 @@ class Index:
             name: given.filter(pl.col("processing") == name).sort("sample")["branch"].to_numpy() for name in self.lines
         }
         self.relabel(owners, branches)
+
+
+def _from_sorted(table: pl.DataFrame, order: Sequence[str]) -> tuple[pl.DataFrame, dict[str, Lines]] | None:
+    """Take apart an index with lines in the order of `Index.table`, and every sample in the first processing.
+
+    Returns
+    -------
+    tuple or None
+        The samples and the lines; None if the table is not like that, or something contradicts, which `check_table`
+        words.
+    """
+    if (
+        dict(table.schema) != INDEX_SCHEMA
+        or table.select(pl.exclude("partition", "group").null_count()).sum_horizontal()[0]
+    ):
+        return None
+    runs = table["processing"].rle().struct.unnest()
+    names = runs["value"].to_list()
+    if names != list(order) or len(set(names)) != len(names):
+        return None
+    count = int(runs["len"][0]) if names else 0
+    owners = table.slice(0, count).select(SAMPLE_COLUMNS)
+    lines: dict[str, Lines] = {}
+    start = 0
+    for name, size in zip(names, runs["len"].to_list(), strict=True):
+        part = table.slice(start, size)
+        samples = part["sample"].to_numpy()
+        whole = size == count and bool(np.array_equal(samples, np.arange(count, dtype=np.uint32)))
+        if not whole and (not start or samples[-1] >= count or not bool(np.all(samples[1:] > samples[:-1]))):
+            return None
+        if start and not part.select(SAMPLE_COLUMNS).equals(owners if whole else owners[samples], null_equal=True):
+            return None
+        lines[name] = Lines(samples, part["branch"].to_numpy())
+        start += size
+    return owners, lines

@@ -1,6 +1,7 @@
 """Versions of a store: what is shared, what is written, and what is read."""
 
 import os
+import re
 import sys
 import tarfile
 
@@ -13,6 +14,10 @@ from spectroxr import ConflictError, NoViewError, SpectroDataset, StoreError, Un
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "stores"))
 import make
+
+
+#: What a summary says of where spectra are.
+SIZE = re.compile(r"\d+ bytes (in memory|mapped|in the store)( and \w+)*")
 
 
 def built(rows=3000, width=500):
@@ -226,9 +231,7 @@ def test_stores_of_earlier_formats_are_read_and_continued(tmp_path):
             SpectroDataset.verify(path)
             for lazy in (True, False):
                 ds = SpectroDataset.load(path, verify=True, lazy=lazy)
-                assert repr(ds).replace("in the store", "mapped").replace("in memory", "mapped") == repr(right).replace(
-                    "in memory", "mapped"
-                ), (name, step)
+                assert SIZE.sub("", repr(ds)) == SIZE.sub("", repr(right)), (name, step)
                 for a, b in zip(ds.features.sources, right.features.sources, strict=True):
                     np.testing.assert_array_equal(a.array, b.array)
                     np.testing.assert_array_equal(a.axis.values, b.axis.values)
