@@ -283,22 +283,24 @@ def snapshot_of(place: Place, version: Version, contents: Contents) -> Snapshot:
     """Read the tables and documents of a version, and put them together with its spectra."""
     names = [f"tables/{name}.parquet" for name in ("index", "holes", *TABLES)]
     names += [f"{name}.json" for name in DOCUMENTS]
-    records = [contents.file(place, version, name) for name in names]
-    found = dict(zip(names, in_threads(lambda one: fetch(place, one), records, place.workers), strict=True))
+
+    def read(name: str) -> Any:
+        record = contents.file(place, version, name)
+        parse = parsed_table if name.endswith(".parquet") else decode_json
+        return parse(fetch(place, record), place.name_of(record.key))
+
+    found = dict(zip(names, in_threads(read, names, place.workers), strict=True))
 
     def table(name: str) -> pl.DataFrame:
-        key = f"tables/{name}.parquet"
-        return parsed_table(found[key], place.name_of(contents.files[key].key))
+        part: pl.DataFrame = found[f"tables/{name}.parquet"]
+        return part
 
     return Snapshot(
         sources=tuple(_with_planes(place, source) for source in contents.sources),
         index=table("index"),
         holes=table("holes"),
         tables={name: table(name) for name in TABLES},
-        documents={
-            name: decode_json(found[f"{name}.json"], place.name_of(contents.files[f"{name}.json"].key))
-            for name in DOCUMENTS
-        },
+        documents={name: found[f"{name}.json"] for name in DOCUMENTS},
     )
 
 
