@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 import report
+from cloud import cloud
 from crossval import folds
 from figures import Effort, Figure
 from filtering import filters
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[Effort], list[Figure]]] = {
     "filter": filters,
     "import": imports,
     "store": storing,
+    "cloud": cloud,
     "peers": peers,
 }
 

@@ -14,7 +14,7 @@ import polars as pl
 from spectroxr.chunks import ChunkTable, Grid, Key, digest, encode, fitted
 from spectroxr.lazyplane import DaskPlane
 from spectroxr.manifest import checksum
-from spectroxr.place import Place, Record, generation_name, in_threads
+from spectroxr.place import Place, Record, fetch, generation_name, in_threads
 from spectroxr.rawshard import RawShard
 from spectroxr.schema import Array
 from spectroxr.snapshot import SourceSnapshot
@@ -141,6 +141,20 @@ def write_spectra(
     return StoredArray(out.place, folder, grid, compression, _table(ordered)), len(fresh)
 
 
+def _lasts(place: Place, previous: StoredArray | None, stored: StoredArray, key: Key) -> bool:
+    """Tell whether a chunk that a plane was loaded from can be shared.
+
+    A link makes sure that it is there. In a bucket, where only a reference is kept, it may have been removed with the
+    version it was loaded from, unless the current version has it.
+    """
+    if place.links:
+        return True
+    if previous is None or not all(k < n for k, n in zip(key, previous.grid.counts, strict=True)):
+        return False
+    same: bool = previous.record(key).key == stored.record(key).key
+    return same
+
+
 @dataclass(frozen=True)
 class Chunk(Record):
     """A chunk that was written or shared, and the generation that has it."""
@@ -191,17 +205,16 @@ class ChunkWriter:
             moved = (key[0], plane.position, key[2])
             there = plane.array
             full = self.grid.span(key, 0) == there.grid.span(moved, 0)
-            if (
-                full
-                and plane.position == key[1]
-                and _compatible(there, self.place, self.folder, self.grid, self.compression)
-            ):
+            at_home = _compatible(there, self.place, self.folder, self.grid, self.compression)
+            if full and plane.position == key[1] and at_home and _lasts(self.place, self.previous, there, key):
                 return self._shared(key, there.record(moved))
             alike = there.compression == self.compression and there.grid.chunk == self.grid.chunk
             if full and alike and there.grid.dtype == self.grid.dtype and there.grid.shape[2] == self.grid.shape[2]:
-                from spectroxr.place import fetch
-
                 record = there.record(moved)
+                old = self._before(key)
+                if old is not None and old.content is not None and old.content == record.content:
+                    with contextlib.suppress(FileNotFoundError):
+                        return self._shared(key, old)
                 return self._written(key, fetch(there.place, record), record.content)
         (start, stop), (first, last) = self.grid.span(key, 0), self.grid.span(key, 2)
         return self.block(key, plane[start:stop, first:last])
@@ -210,13 +223,19 @@ class ChunkWriter:
         """Write a chunk from its values, or share it if the version before has the same."""
         block = self._padded(values)
         content = digest(block)
-        old = self.previous
-        if old is not None and all(k < n for k, n in zip(key, old.grid.counts, strict=True)):
-            record = old.record(key)
-            if record.content == content:
-                with contextlib.suppress(FileNotFoundError):
-                    return self._shared(key, record)
+        old = self._before(key)
+        if old is not None and old.content == content:
+            with contextlib.suppress(FileNotFoundError):
+                return self._shared(key, old)
         return self._written(key, encode(block, self.compression), content)
+
+    def _before(self, key: Key) -> Record | None:
+        """Return what the version before has at the same place."""
+        old = self.previous
+        if old is None or not all(k < n for k, n in zip(key, old.grid.counts, strict=True)):
+            return None
+        record: Record = old.record(key)
+        return record
 
     def _padded(self, values: Array) -> Array:
         shape = (self.grid.chunk[0], self.grid.chunk[2])
@@ -254,7 +273,7 @@ def _write_raw(
         stays = _staying(out.place, source, folder, previous, groups)
     if not stays:
         groups = shape[1]
-        stays = _staying(out.place, source, folder, None, groups)
+        stays = _staying(out.place, source, folder, previous, groups)
     shard = RawShard.fitted((shape[0], groups, shape[2]), dtype)
     grid = Grid(shape, shard.shape, dtype)
     found = []
@@ -293,7 +312,8 @@ def _staying(
             ):
                 continue
             record = old.record(key)
-            if old is origin or (record.content is not None and record.content == shard.digest(source.planes[some])):
+            mine = old is origin and _lasts(place, previous, old, key)
+            if mine or (record.content is not None and record.content == shard.digest(source.planes[some])):
                 found[key] = record
                 break
     return found

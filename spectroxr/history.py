@@ -24,6 +24,7 @@ __all__ = [
     "Version",
     "chunk_table",
     "contents_of_format_1",
+    "history_of",
     "now",
     "read_history",
     "record_of",
@@ -159,8 +160,11 @@ def read_history(place: Place) -> History | None:
         If the manifest is damaged, newer than this package or not ours.
     """
     data, token = place.manifest()
-    if data is None:
-        return None
+    return None if data is None else history_of(place, data, token)
+
+
+def history_of(place: Place, data: bytes, token: Any = None) -> History:
+    """Return the versions that a manifest lists."""
     where = place.name_of(MANIFEST)
     content = unsealed(data, where)
     if content["format_version"] == 1:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ class LocalPlace:
             return None, None
         return data, data
 
-    def commit(self, data: bytes, token: Any) -> None:
+    def commit(self, data: bytes, token: Any, ours: Callable[[bytes | None], bool]) -> None:
         """Replace the manifest by renaming a whole new one over it."""
         if self.manifest()[1] != token:
             raise ConflictError(f"{self.root} was saved by another writer meanwhile; nothing was changed")

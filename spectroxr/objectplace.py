@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import os
+import queue
+import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import urlparse
@@ -33,6 +35,12 @@ _KNOWN = {
     "InvalidAccessKeyId": "the access key is not known there",
     "NoSuchBucket": "the bucket does not exist",
 }
+
+
+#: Options of the HTTP client, which obstore takes apart from those of the store.
+_CLIENT = {"allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type", "default_headers"}
+_CLIENT |= {"http1_only", "http2_only", "pool_idle_timeout", "pool_max_idle_per_host", "proxy_ca_certificate"}
+_CLIENT |= {"proxy_excludes", "proxy_url", "timeout", "user_agent"}
 
 
 class ObjectPlace:
@@ -75,7 +83,12 @@ class ObjectPlace:
         return f"ObjectPlace({self.url!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ObjectPlace) and other.url == self.url and other._options == self._options
+        return isinstance(other, ObjectPlace) and other._identity() == self._identity()
+
+    def _identity(self) -> tuple[Any, ...]:
+        """Return what tells one place from another: not the credentials, which are renewed."""
+        where = {key: value for key, value in self._options.items() if "endpoint" in key or "account" in key}
+        return (self.url, tuple(sorted((key, str(value)) for key, value in where.items() if "key" not in key)))
 
     def __hash__(self) -> int:
         return hash(self.url)
@@ -98,8 +111,10 @@ class ObjectPlace:
                 raise StoreError(f"cannot {doing} {self.name_of(key)}: the bucket does not exist.") from error
             raise FileNotFoundError(self.name_of(key)) from error
         except (failed.UnauthenticatedError, failed.PermissionDeniedError) as error:
+            text = str(error)
+            hint = next((said for word, said in _KNOWN.items() if word in text), _short(error))
             raise StoreError(
-                f"cannot {doing} {self.name_of(key)}: access was refused ({_short(error)}). Are the credentials there, "
+                f"cannot {doing} {self.name_of(key)}: access was refused ({hint}). Are the credentials there, "
                 "not expired, and allowed to do this? They come from storage_options or the environment."
             ) from error
         except (failed.AlreadyExistsError, failed.PreconditionError):
@@ -128,7 +143,8 @@ class ObjectPlace:
                 self._obs.put(self._store, self._at(key), b"".join(pieces), use_multipart=False)
                 return
             stream: Iterator[bytes] = (bytes(memoryview(part).cast("B")) for part in (pieces or parts))
-            self._obs.put(self._store, self._at(key), stream, use_multipart=True, chunk_size=_PART, max_concurrency=4)
+            with _drawn(stream) as drawn:
+                self._obs.put(self._store, self._at(key), drawn, use_multipart=True, chunk_size=_PART)
 
     def share(self, key: str, known: str) -> str:
         """Return the key under which the object is already."""
@@ -168,7 +184,7 @@ class ObjectPlace:
         except FileNotFoundError:
             return None, None
 
-    def commit(self, data: bytes, token: Any) -> None:
+    def commit(self, data: bytes, token: Any, ours: Callable[[bytes | None], bool]) -> None:
         """Put the manifest on the condition that it is still the one of `token`."""
         failed = self._obs.exceptions
         mode: Any = "create" if token is None else {k: v for k, v in token.items() if v is not None}
@@ -176,23 +192,30 @@ class ObjectPlace:
             with self._spoken(MANIFEST, "write"):
                 self._obs.put(self._store, self._at(MANIFEST), data, mode=mode, use_multipart=False)
         except (failed.AlreadyExistsError, failed.PreconditionError) as error:
-            # The first answer may have been lost on the way and the request repeated: then it was us.
-            if self.manifest()[0] != data:
+            # The first answer may have been lost on the way and the request repeated: then it was us, even if others
+            # have saved on top of it since.
+            if not ours(self.manifest()[0]):
                 raise ConflictError(
                     f"{self.url} was saved by another writer meanwhile; nothing of theirs was changed"
                 ) from error
         except StoreError as error:
             try:
-                done = self.manifest()[0] == data
+                done = ours(self.manifest()[0])
             except StoreError:
                 done = False
             if not done:
-                raise StoreError(f"{error} The version was not committed, as far as can be seen.") from error
+                raise StoreError(
+                    f"{error} Whether the version was committed is not known; versions() tells, once the bucket "
+                    "answers."
+                ) from error
 
     def discard(self, generation: str) -> None:
-        """Remove the objects of a generation, as far as the bucket answers."""
+        """Remove the objects of a generation but its mark, as far as the bucket answers.
+
+        The mark keeps the name from being taken again: an object that was sent may still arrive late.
+        """
         try:
-            self.remove(list(self.entries(generation)))
+            self.remove([entry for entry in self.entries(generation) if not entry.key.endswith("/claim")])
         except (StoreError, OSError):
             return
 
@@ -220,10 +243,58 @@ class ObjectPlace:
         return sum(entry.size for entry in entries)
 
 
-def _short(error: Exception) -> str:
-    """Return what an error says in one line."""
-    text = str(error).partition("\n\nDebug source")[0]
-    return " ".join(text.split())[:300].rstrip(". ")
+@contextmanager
+def _drawn(parts: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """Draw parts in a thread of their own: obstore takes them inside its runtime, where nothing may use it again."""
+    waiting: queue.Queue[Any] = queue.Queue(2)
+    given_up = threading.Event()
+
+    def offer(item: Any) -> bool:
+        while not given_up.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def draw() -> None:
+        try:
+            for part in parts:
+                if not offer(part):
+                    return
+        except BaseException as error:
+            offer(error)
+        else:
+            offer(None)
+
+    failure: list[BaseException] = []
+
+    def taken() -> Iterator[bytes]:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                failure.append(item)
+                raise item
+            yield item
+
+    thread = threading.Thread(target=draw, daemon=True)
+    thread.start()
+    try:
+        yield taken()
+    except Exception:
+        if failure:
+            raise failure[0] from None
+        raise
+    finally:
+        given_up.set()
+        thread.join()
+
+
+def _short(error: BaseException) -> str:
+    """Return what an error says in one line: its end, where the reason stands, if it is long."""
+    text = " ".join(re.sub(r"https?://\S+", "", str(error).partition("\n\nDebug source")[0]).split())
+    reason = text.rpartition(" - ")[2] if len(text) > 300 else text
+    return reason[-300:].rstrip(". ")
 
 
 def _connected(url: str, options: Mapping[str, Any]) -> Any:
@@ -233,13 +304,16 @@ def _connected(url: str, options: Mapping[str, Any]) -> Any:
     rest = dict(options)
     client: dict[str, Any] = {**_TIMEOUT, **rest.pop("client_options", {})}
     retry = {**_RETRY, **rest.pop("retry_config", {})}
-    if "allow_http" in rest:
-        client["allow_http"] = bool(rest.pop("allow_http"))
+    client |= {key: rest.pop(key) for key in list(rest) if key in _CLIENT}
+    if isinstance(client.get("allow_http"), str):
+        client["allow_http"] = client["allow_http"].lower() in ("true", "1", "yes")
     endpoints = [str(v) for k, v in rest.items() if "endpoint" in k]
     endpoints += [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")]
     if any(text.startswith("http://") for text in endpoints):
         client.setdefault("allow_http", True)
     try:
         return from_url(url, config=rest or None, client_options=client, retry_config=retry)  # type: ignore[call-overload]
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ValueError(f"storage_options or URL not understood for {url}: {_short(error)}.") from error

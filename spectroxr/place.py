@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -85,8 +85,11 @@ class Place(Protocol):
     def manifest(self) -> tuple[bytes | None, Any]:
         """Return the manifest, None if there is none, and a token that `commit` compares."""
 
-    def commit(self, data: bytes, token: Any) -> None:
-        """Replace the manifest at once if it is still the one of `token`, else raise ConflictError."""
+    def commit(self, data: bytes, token: Any, ours: Callable[[bytes | None], bool]) -> None:
+        """Replace the manifest at once if it is still the one of `token`, else raise ConflictError.
+
+        `ours` tells whether a manifest holds what was to be committed, for answers that are lost on the way.
+        """
 
     def discard(self, generation: str) -> None:
         """Remove what was written of a generation."""

@@ -324,7 +324,15 @@ class FeatureSource:
         names = [*processings, *(n for b in touched for n in b.processings if n not in processings)]
         buffer = allocate(rows, len(names), len(self.axis), self.dtype)
         filled = [0] * len(names)
+        lazy = [b.processings[0] for b in touched if isinstance(b, LazyBlock) and b.capacity >= rows]
+        run = run_of(np.array([names.index(name) for name in lazy]))
+        together = lazy if run is not None and len(lazy) > 1 else []
+        if together:
+            self.copy_out(slice(0, rows, 1), together, slice(0, len(self.axis), 1), buffer[:, run])
+            filled = [rows if name in together else 0 for name in names]
         for block in touched:
+            if block.processings[0] in together:
+                continue
             for k, name in enumerate(block.processings):
                 n = filled[names.index(name)] = min(rows, block.filled[k])
                 block.copy_into(slice(0, n, 1), [k], slice(0, len(self.axis), 1), _one(buffer[:n], names.index(name)))
@@ -355,9 +363,12 @@ class FeatureSource:
         processings : sequence of str
         out : ndarray
         """
+        kept = list(range(len(processings)))
+        if any(block.lazy for block in self.blocks):
+            kept = self._read_together(rows, processings, bands, out)
         groups: list[tuple[Block | LazyBlock, list[int], list[int]]] = []
-        for k, name in enumerate(processings):
-            place = self.where(name)
+        for k in kept:
+            place = self.where(processings[k])
             assert place is not None
             for block, inside, outside in groups:
                 if block is place[0]:
@@ -373,6 +384,24 @@ class FeatureSource:
                 continue
             for position, k in zip(inside, outside, strict=True):
                 block.copy_into(rows, [position], bands, out[:, k : k + 1])
+
+    def _read_together(self, rows: Picks, processings: Sequence[str], bands: Picks, out: Array) -> list[int]:
+        """Read what lies in one stored array in one go; return which processings are not read yet."""
+        stored: dict[int, tuple[Any, list[int], list[int]]] = {}
+        for k, name in enumerate(processings):
+            place = self.where(name)
+            plane = place[0].plane if place is not None and isinstance(place[0], LazyBlock) else None
+            if plane is not None and hasattr(plane, "array"):
+                _, inside, outside = stored.setdefault(id(plane.array), (plane.array, [], []))
+                inside.append(plane.position)
+                outside.append(k)
+        done: set[int] = set()
+        for array, inside, outside in stored.values():
+            run = run_of(np.asarray(outside))
+            if run is not None and len(outside) > 1:
+                array.read(rows, inside, bands, out[:, run])
+                done |= {*outside}
+        return [k for k in range(len(processings)) if k not in done]
 
     def rename(self, processing: str, to: str) -> None:
         """Give a processing another name."""

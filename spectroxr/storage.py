@@ -163,7 +163,7 @@ def read_store(
         damage = verify_version(place, history.version(version, place.name_of("")))
         if damage:
             raise StoreError(_listed(damage))
-    snapshot, saved = read_zarr(place, version)
+    snapshot, saved = read_zarr(place, version, history)
     _check(snapshot, str(path))
     return snapshot, saved
 

@@ -101,8 +101,10 @@ class StoredArray:
         which = np.arange(self.grid.shape[0])[rows] if isinstance(rows, slice) else rows
         columns = np.arange(self.grid.shape[2])[bands] if isinstance(bands, slice) else bands
         if self.compression is None:
-            for k, position in enumerate(positions):
-                self._read_raw(which, position, columns, out[:, k])
+            each = self.grid.chunk[1]
+            for group in sorted({position // each for position in positions}):
+                some = [k for k, position in enumerate(positions) if position // each == group]
+                self._read_raw(which, group, [(k, positions[k] % each) for k in some], columns, out)
             return
         jobs: list[tuple[Key, Array, Array, Array]] = []
         step, width = self.grid.chunk[0], self.grid.chunk[2]
@@ -138,30 +140,34 @@ class StoredArray:
         picked = chunk[some] if some is not None else chunk[rows]
         array[index] = picked[:, run] if run is not None else picked[:, bands]
 
-    def _read_raw(self, rows: Array, position: int, bands: Array, out: Array) -> None:
-        """Read rows of an uncompressed chunk by ranges, neighbouring ones together."""
+    def _read_raw(self, rows: Array, group: int, picks: Sequence[tuple[int, int]], bands: Array, out: Array) -> None:
+        """Read rows of an uncompressed chunk by ranges, neighbouring ones together.
+
+        `picks` pairs positions in `out` with positions among the processings of the chunk.
+        """
         size, width = self.grid.dtype.itemsize, self.grid.shape[2]
-        group, k = divmod(position, self.grid.chunk[1])
-        line = self.grid.chunk[1] * width * size
+        line = self.grid.chunk[1] * width
         record = self.record((0, group, 0))
         wanted, back = np.unique(rows, return_inverse=True)
-        low, high = int(bands.min()), int(bands.max()) + 1
-        starts = wanted * line + (k * width + low) * size
-        stops = starts + (high - low) * size
+        offsets = np.array([position * width for _, position in picks])
+        low = int(offsets.min() + bands.min())
+        length = int(offsets.max() + bands.max()) + 1 - low
+        starts = (wanted * line + low) * size
+        stops = starts + length * size
         cuts = np.flatnonzero(starts[1:] - stops[:-1] > _GAP_BYTES) + 1
         firsts, lasts = np.r_[0, cuts], np.r_[cuts, len(wanted)] - 1
         try:
             parts = self.place.read_ranges(record.key, starts[firsts].tolist(), stops[lasts].tolist())
         except FileNotFoundError as error:
             raise StoreError(f"{self.place.name_of(record.key)} is missing from the store. {RESTORE}") from error
-        values = np.empty((len(wanted), high - low), self.grid.dtype)
+        values = np.empty((len(wanted), length), self.grid.dtype)
         for part, first, last in zip(parts, firsts, lasts, strict=True):
             if len(part) != stops[last] - starts[first]:
                 raise StoreError(f"{self.place.name_of(record.key)} is shorter than it was saved. {RESTORE}")
             for n in range(first, last + 1):
-                at = int(starts[n] - starts[first])
-                values[n] = np.frombuffer(part, self.grid.dtype, high - low, at)
-        out[...] = values[back][:, bands - low]
+                values[n] = np.frombuffer(part, self.grid.dtype, length, int(starts[n] - starts[first]))
+        for (k, _), offset in zip(picks, offsets, strict=True):
+            out[:, k] = values[:, offset + bands - low][back]
 
 
 def _window(target: Array, lines: Array, cols: Array) -> tuple[Array, Any]:

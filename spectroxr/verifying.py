@@ -129,7 +129,8 @@ def vacuum_store(place: Place, keep: int, older_than: float) -> int:
         needed = {key for version in kept for key in _keys(place, version)}
         dropped = {version.generation for version in history.versions if version not in kept}
         if dropped:
-            place.commit(History(kept).sealed(), history.token)
+            sealed = History(kept).sealed()
+            place.commit(sealed, history.token, lambda data: data == sealed)
         current = {version.generation for version in kept}
         useless: list[Entry] = []
         for generation in place.generations():
@@ -139,7 +140,9 @@ def vacuum_store(place: Place, keep: int, older_than: float) -> int:
                 settled = generation in dropped or isinstance(place, LocalPlace) or entry.age > older_than
                 if settled and entry.key not in needed:
                     useless.append(entry)
-        freed = place.remove(useless)
+        # what makes a Zarr group of a generation goes first: without its chunks it would show fill values
+        groups = [entry for entry in useless if entry.key.endswith("zarr.json")]
+        freed = place.remove(groups) + place.remove([entry for entry in useless if entry not in groups])
         for generation in place.generations() if isinstance(place, LocalPlace) else ():
             if generation not in current:
                 place.discard(generation)

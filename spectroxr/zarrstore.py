@@ -17,6 +17,7 @@ from spectroxr.history import (
     Version,
     chunk_table,
     contents_of_format_1,
+    history_of,
     now,
     read_history,
     record_of,
@@ -83,14 +84,17 @@ def write_zarr(
     with place.writing():
         fresh = place.manifest()[0] is None
         generation = None
+        sent = [False]
         try:
             place.prepare()
             history = read_history(place) or History(())
             _check_base(place, history, base)
             generation = _claimed(place, history)
-            saved = _write_version(place, snapshot, compression, chunks, message, history, generation)
-        except BaseException:
-            _undo(place, generation, fresh)
+            saved = _write_version(place, snapshot, compression, chunks, message, history, generation, sent)
+        except BaseException as error:
+            # A bucket may still apply a manifest that was sent, long after the error: then its objects must be there.
+            if place.links or not sent[0] or isinstance(error, ConflictError):
+                _undo(place, generation, fresh)
             raise
     return saved
 
@@ -112,7 +116,7 @@ def _claimed(place: Place, history: History) -> str:
     taken = [int(name) for name in place.generations()] if isinstance(place, LocalPlace) else []
     number = max([number, *taken]) + 1
     while not place.claim(generation_name(number)):
-        number += 1
+        number = max([number, *(int(name) for name in place.generations())]) + 1
     return generation_name(number)
 
 
@@ -123,7 +127,8 @@ def _undo(place: Place, generation: str | None, fresh: bool) -> None:
     except StoreError:
         return
     current = history.current if history is not None else None
-    if generation is not None and (current is None or current.generation != generation):
+    kept = [] if history is None else [version.generation for version in history.versions]
+    if generation is not None and generation not in kept:
         place.discard(generation)
     if fresh and current is None:
         place.undo()
@@ -137,6 +142,7 @@ def _write_version(
     message: str,
     history: History,
     generation: str,
+    sent: list[bool],
 ) -> Saved:
     try:
         previous = contents_of(place, history.current) if history.current else Contents()
@@ -186,8 +192,14 @@ def _write_version(
     samples = int(snapshot.index["sample"].n_unique())
     version = Version(out.number, now(), message, written, samples, record)
     place.settle(generation)
-    place.commit(history.with_version(version).sealed(), history.token)
+    sent[0] = True
+    place.commit(history.with_version(version).sealed(), history.token, lambda data: _holds(place, data, version))
     return Saved(place, version, tuple(stored))
+
+
+def _holds(place: Place, data: bytes | None, version: Version) -> bool:
+    """Tell whether a manifest lists a version."""
+    return data is not None and version in history_of(place, data).versions
 
 
 def _add_references(out: Generation, group: Mapping[str, bytes], stored: Sequence[StoredSource]) -> None:
@@ -245,7 +257,7 @@ def contents_of(place: Place, version: Version) -> Contents:
     return Contents.from_description(place, data, where, table)
 
 
-def read_zarr(place: Place, number: int | None) -> tuple[Snapshot, Saved]:
+def read_zarr(place: Place, number: int | None, history: History) -> tuple[Snapshot, Saved]:
     """Read a version of a store, all but its spectra.
 
     Parameters
@@ -253,6 +265,8 @@ def read_zarr(place: Place, number: int | None) -> tuple[Snapshot, Saved]:
     place : Place
     number : int or None
         None: the current version.
+    history : History
+        The versions there are, as just read.
 
     Returns
     -------
@@ -266,8 +280,6 @@ def read_zarr(place: Place, number: int | None) -> tuple[Snapshot, Saved]:
         If the store is damaged; the message names the file.
     """
     while True:
-        history = read_history(place)
-        assert history is not None
         version = history.version(number, place.name_of(""))
         try:
             contents = contents_of(place, version)
@@ -277,6 +289,7 @@ def read_zarr(place: Place, number: int | None) -> tuple[Snapshot, Saved]:
             again = read_history(place)
             if again is None or version in again.versions:
                 raise
+            history = again
 
 
 def snapshot_of(place: Place, version: Version, contents: Contents) -> Snapshot:

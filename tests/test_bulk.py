@@ -164,6 +164,7 @@ def same(found, right):
         np.testing.assert_allclose(found[name], values, rtol=2e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory by RLIMIT_DATA and reads /proc")
 def test_a_store_four_times_the_memory(large):
     path, size, right = large
