@@ -12,8 +12,9 @@ import numpy as np
 import polars as pl
 
 from spectroxr.chunks import ChunkTable, Grid, Key, digest, encode, fitted
+from spectroxr.errors import StoreError
 from spectroxr.lazyplane import DaskPlane
-from spectroxr.manifest import checksum
+from spectroxr.manifest import RESTORE, checksum
 from spectroxr.place import Place, Record, fetch, generation_name, in_threads
 from spectroxr.rawshard import RawShard
 from spectroxr.schema import Array
@@ -60,7 +61,9 @@ class Generation:
         record: Record | None = None
         if share and old is not None and old.content == content and old.size == len(data):
             with contextlib.suppress(FileNotFoundError):
-                record = Record(self.place.share(f"{self.name}/{name}", old.key), old.size, old.crc32c, content)
+                record = Record(
+                    self.place.share(f"{self.name}/{name}", old.key, old.size), old.size, old.crc32c, content
+                )
         if record is None:
             record = Record(f"{self.name}/{name}", len(data), checksum(data), content)
             self.place.write(record.key, [data])
@@ -207,7 +210,11 @@ class ChunkWriter:
             full = self.grid.span(key, 0) == there.grid.span(moved, 0)
             at_home = _compatible(there, self.place, self.folder, self.grid, self.compression)
             if full and plane.position == key[1] and at_home and _lasts(self.place, self.previous, there, key):
-                return self._shared(key, there.record(moved))
+                try:
+                    return self._shared(key, there.record(moved))
+                except FileNotFoundError as error:
+                    name = self.place.name_of(there.record(moved).key)
+                    raise StoreError(f"{name} is missing from the store, or not as it was saved. {RESTORE}") from error
             alike = there.compression == self.compression and there.grid.chunk == self.grid.chunk
             if full and alike and there.grid.dtype == self.grid.dtype and there.grid.shape[2] == self.grid.shape[2]:
                 record = there.record(moved)
@@ -247,7 +254,7 @@ class ChunkWriter:
         return whole
 
     def _shared(self, key: Key, record: Record) -> Chunk:
-        shared = self.place.share(self._key(key), record.key)
+        shared = self.place.share(self._key(key), record.key, record.size)
         return Chunk(shared, record.size, record.crc32c, record.content, self._number(shared), False)
 
     def _written(self, key: Key, data: bytes, content: bytes | None) -> Chunk:
@@ -281,10 +288,11 @@ def _write_raw(
         name = f"{out.name}/{folder}/c/{key[0]}/{key[1]}/{key[2]}"
         if key in stays:
             record = stays[key]
-            shared = out.place.share(name, record.key)
-            number = int(shared.partition("/")[0])
-            found.append(Chunk(shared, record.size, record.crc32c, record.content, number, False))
-            continue
+            with contextlib.suppress(FileNotFoundError):
+                shared = out.place.share(name, record.key, record.size)
+                number = int(shared.partition("/")[0])
+                found.append(Chunk(shared, record.size, record.crc32c, record.content, number, False))
+                continue
         tally = _Tally(shard)
         out.place.write(name, tally.through(source.planes[key[1] * groups : (key[1] + 1) * groups]))
         found.append(Chunk(name, tally.size, tally.crc32c, tally.content, out.number))

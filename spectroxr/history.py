@@ -57,7 +57,7 @@ class Version:
     written: int = 0
     samples: int = 0
     record: Record | None = None
-    old: dict[str, Any] | None = None
+    old: dict[str, Any] | None = field(default=None, hash=False)
 
     @property
     def generation(self) -> str:

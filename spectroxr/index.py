@@ -324,6 +324,9 @@ class Index:
             index._take_holes(holes)
             return index
         check_table(table)
+        named = table["processing"].unique(maintain_order=True).to_list()
+        if set(named) != set(order):
+            raise ValueError(f"the index has lines of processings {named}, but there are {list(order)}.")
         samples = table.select(SAMPLE_COLUMNS).unique("sample").sort("sample")
         if not np.array_equal(samples["sample"].to_numpy(), np.arange(samples.height, dtype=np.uint32)):
             raise ValueError("the samples of an index must be numbered 0, 1, 2, ... without a gap.")

@@ -168,19 +168,26 @@ def save(
     storage_options: Mapping[str, Any] | None = None,
 ) -> int | None:
     """Write a dataset to a folder or bucket; see `SpectroDataset.save`. Returns the number of the version."""
-    from spectroxr.storage import write_store
+    from spectroxr.storage import committed, write_store
 
     origin = None if overwrite else ds.origin
-    saved = write_store(
-        path,
-        snapshot(ds),
-        compression=compression,
-        format=format,
-        message=message,
-        chunks=chunks,
-        base=origin,
-        storage_options=storage_options,
-    )
+    sent: list[Saved] = []
+    try:
+        saved = write_store(
+            path,
+            snapshot(ds),
+            compression=compression,
+            format=format,
+            message=message,
+            chunks=chunks,
+            base=origin,
+            storage_options=storage_options,
+            sent=sent,
+        )
+    except BaseException:
+        if sent and committed(sent[0]):
+            ds.origin = sent[0]
+        raise
     if saved is None:
         return None
     ds.origin = saved

@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +71,24 @@ class LocalPlace:
     def write(self, key: str, parts: Iterable[Any]) -> None:
         """Write a new file and have its content on the disk."""
         path = self.path_of(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "xb", buffering=0) as file:
-            for part in parts:
-                view = memoryview(part).cast("B")
-                while len(view):
-                    view = view[file.write(view) :]
-            os.fsync(file.fileno())
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "xb", buffering=0) as file:
+                for part in parts:
+                    view = memoryview(part).cast("B")
+                    while len(view):
+                        view = view[file.write(view) :]
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.filename is None and error.errno is not None:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
 
-    def share(self, key: str, known: str) -> str:
+    def share(self, key: str, known: str, size: int) -> str:
         """Link a file of an earlier version; copy it where the file system has no links."""
         old, new = self.path_of(known), self.path_of(key)
+        if old.stat().st_size != size:
+            raise FileNotFoundError(errno.ENOENT, "not as it was saved", str(old))
         new.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(old, new)
@@ -101,16 +108,27 @@ class LocalPlace:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the lock of the folder, which is made if it is missing and removed again if nothing comes of it."""
-        made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
-        self.root.mkdir(parents=True, exist_ok=True)
+        made: list[Path] = []
         try:
-            with only_writer(self.root):
-                yield
+            for folder in reversed([one for one in (self.root, *self.root.parents) if not one.exists()]):
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir()
+                    made.append(folder)
+                    sync(folder.parent)
         except BaseException:
-            for folder in made:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            _remove_empty(made)
             raise
+        with ExitStack() as held:
+            try:
+                held.enter_context(only_writer(self.root))
+                yield
+            except ConflictError as error:
+                if error.__cause__ is None:  # ours to give up, not the lock of another
+                    _remove_empty(made)
+                raise
+            except BaseException:
+                _remove_empty(made)
+                raise
 
     def prepare(self) -> None:
         """Mark an empty folder as a store that holds nothing yet."""
@@ -143,6 +161,10 @@ class LocalPlace:
         if self.manifest()[1] != token:
             raise ConflictError(f"{self.root} was saved by another writer meanwhile; nothing was changed")
         replace_file(self.root / MANIFEST, data)
+
+    def tidy(self) -> None:
+        """Remove what a manifest that was never put in place has left."""
+        (self.root / f"{MANIFEST}.tmp").unlink(missing_ok=True)
 
     def discard(self, generation: str) -> None:
         """Remove the folder of a generation."""
@@ -177,3 +199,10 @@ class LocalPlace:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
         return freed
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders that were made, the last first, as far as they are empty."""
+    for folder in reversed(folders):
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -146,7 +146,7 @@ class ObjectPlace:
             with _drawn(stream) as drawn:
                 self._obs.put(self._store, self._at(key), drawn, use_multipart=True, chunk_size=_PART)
 
-    def share(self, key: str, known: str) -> str:
+    def share(self, key: str, known: str, size: int) -> str:
         """Return the key under which the object is already."""
         return known
 
@@ -208,6 +208,9 @@ class ObjectPlace:
                     f"{error} Whether the version was committed is not known; versions() tells, once the bucket "
                     "answers."
                 ) from error
+
+    def tidy(self) -> None:
+        """Nothing to do: a manifest is put at once."""
 
     def discard(self, generation: str) -> None:
         """Remove the objects of a generation but its mark, as far as the bucket answers.

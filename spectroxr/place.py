@@ -67,8 +67,11 @@ class Place(Protocol):
     def write(self, key: str, parts: Iterable[Any]) -> None:
         """Write a new object of some buffers, and have it on the disk or in the bucket when this returns."""
 
-    def share(self, key: str, known: str) -> str:
-        """Let `key` be what `known` is, without copying, and return the key to find it under."""
+    def share(self, key: str, known: str, size: int) -> str:
+        """Let `key` be what `known` is, without copying, and return the key to find it under.
+
+        FileNotFoundError if it is seen not to be there with its size.
+        """
 
     def settle(self, generation: str) -> None:
         """Have the names of a generation on the disk."""
@@ -90,6 +93,9 @@ class Place(Protocol):
 
         `ours` tells whether a manifest holds what was to be committed, for answers that are lost on the way.
         """
+
+    def tidy(self) -> None:
+        """Remove what is left of manifests that were never put in place."""
 
     def discard(self, generation: str) -> None:
         """Remove what was written of a generation."""

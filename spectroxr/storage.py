@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from spectroxr import npystore
 from spectroxr.chunks import LEVELS, check_chunks
 from spectroxr.errors import StoreError, nearest
-from spectroxr.history import History, read_history
+from spectroxr.history import History, Version, read_history
 from spectroxr.localplace import LocalPlace
 from spectroxr.manifest import check_json, unseal
-from spectroxr.npystore import DESCRIPTION, FIRST, committed, read_npy, write_npy
+from spectroxr.npystore import DESCRIPTION, FIRST, read_npy, write_npy
 from spectroxr.place import MANIFEST, Place, open_place
 from spectroxr.schema import FLOATS, INDEX_SCHEMA
 from spectroxr.sidetables import DOCUMENTS, TABLES, check_table
@@ -22,7 +23,7 @@ from spectroxr.snapshot import Snapshot, SourceSnapshot
 from spectroxr.verifying import vacuum_store, verify_version
 from spectroxr.zarrstore import Saved, read_zarr, write_zarr
 
-__all__ = ["list_versions", "read_store", "vacuum", "verify", "write_store"]
+__all__ = ["committed", "list_versions", "read_store", "vacuum", "verify", "write_store"]
 
 
 def write_store(
@@ -35,6 +36,7 @@ def write_store(
     chunks: Mapping[str, int] | None = None,
     base: Saved | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    sent: list[Saved] | None = None,
 ) -> Saved | None:
     """Save a snapshot; whatever happens, the last saved version stays readable.
 
@@ -59,6 +61,8 @@ def write_store(
         The version that the snapshot comes from.
     storage_options : mapping, optional
         See `open_place`.
+    sent : list, optional
+        As in `write_zarr`.
 
     Returns
     -------
@@ -96,15 +100,24 @@ def write_store(
         write_npy(place.root, snapshot)
         return None
     same = base is not None and base.place == place
-    return write_zarr(place, snapshot, compression, sizes, message, base.version if base and same else None)
+    return write_zarr(place, snapshot, compression, sizes, message, base.version if base and same else None, sent)
+
+
+def committed(saved: Saved) -> bool:
+    """Tell whether a version that was sent counts, as far as the place answers."""
+    try:
+        history = read_history(saved.place)
+    except (StoreError, OSError):
+        return False
+    return history is not None and saved.version in history.versions
 
 
 def _check_folder(root: Path, path: object, format: str) -> None:
     """Refuse a folder that is not a store of this format, nor empty."""
     if root.exists() and not root.is_dir():
         raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
-    present = _format_of(committed(root))
-    if present is None and root.exists() and any(root.iterdir()):
+    present = _format_of(npystore.committed(root))
+    if present is None and root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir()):
         raise StoreError(f"{path} holds something else than a spectroxr store; save elsewhere")
     if present is not None and present != format:
         raise StoreError(f"{path} is a store of format {present!r}: save with format={present!r}, or to another path")
@@ -146,7 +159,7 @@ def read_store(
     """
     place = open_place(path, storage_options)
     if isinstance(place, LocalPlace):
-        root = committed(place.root)
+        root = npystore.committed(place.root)
         if not root.exists():
             raise FileNotFoundError(f"there is nothing at {path}")
         present = _format_of(root) if root.is_dir() else None
@@ -160,9 +173,7 @@ def read_store(
             return snapshot, None
     history = _history(place, path)
     if verify:
-        damage = verify_version(place, history.version(version, place.name_of("")))
-        if damage:
-            raise StoreError(_listed(damage))
+        history = _whole(place, path, lambda found: (found.version(version, place.name_of("")),))
     snapshot, saved = read_zarr(place, version, history)
     _check(snapshot, str(path))
     return snapshot, saved
@@ -190,17 +201,36 @@ def verify(
 ) -> None:
     """Check every file of a store; see `SpectroDataset.verify`."""
     place = open_place(path, storage_options)
-    if isinstance(place, LocalPlace) and place.root.is_dir() and _format_of(committed(place.root)) == "npy":
+    if isinstance(place, LocalPlace) and place.root.is_dir() and _format_of(npystore.committed(place.root)) == "npy":
         read_store(path, version=version, verify=True)
         return
-    history = _history(place, path)
-    chosen = history.versions if version is None else (history.version(version, place.name_of("")),)
-    if not chosen:
-        history.version(None, place.name_of(""))
-    seen: dict[str, str | None] = {}
-    damage = [text for one in chosen for text in verify_version(place, one, seen)]
-    if damage:
-        raise StoreError(_listed(list(dict.fromkeys(damage))))
+    where = place.name_of("")
+
+    def chosen(history: History) -> tuple[Version, ...]:
+        newest = history.version(version, where)
+        return history.versions if version is None else (newest,)
+
+    _whole(place, path, chosen)
+
+
+def _whole(place: Place, path: object, choose: Callable[[History], tuple[Version, ...]]) -> History:
+    """Check every file of some versions; return the history they are of.
+
+    Raises
+    ------
+    StoreError
+        Naming all that is damaged. What another process has removed with its version meanwhile is not.
+    """
+    while True:
+        history = _history(place, path)
+        seen: dict[str, str | None] = {}
+        wanted = choose(history)
+        damage = [text for one in wanted for text in verify_version(place, one, seen)]
+        if not damage:
+            return history
+        again = read_history(place)
+        if again is None or set(wanted) <= set(again.versions):
+            raise StoreError(_listed(list(dict.fromkeys(damage))))
 
 
 def list_versions(path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from spectroxr.history import Contents, History, StoredSource, Version, read_his
 from spectroxr.index import Index
 from spectroxr.localplace import LocalPlace
 from spectroxr.place import Entry, Place, Record, fetch, in_threads
+from spectroxr.schema import INDEX_SCHEMA
 from spectroxr.snapshot import Snapshot
 from spectroxr.zarrstore import contents_of, snapshot_of
 
@@ -49,6 +50,8 @@ def verify_version(place: Place, version: Version, seen: dict[str, str | None] |
                 known[record.key] = None
             except StoreError as error:
                 known[record.key] = str(error)
+            except OSError as error:
+                known[record.key] = f"{place.name_of(record.key)} cannot be read: {error.strerror or error}."
         return known[record.key]
 
     damage = in_threads(look, contents.files.values(), place.workers)
@@ -71,14 +74,18 @@ def _check_chunk(place: Place, source: StoredSource, record: Record, data: bytes
 def _contradictions(place: Place, version: Version, contents: Contents) -> list[str]:
     """Return what contradicts itself in a version whose files are all as they were saved."""
     where = f"version {version.number} of {place.name_of('')}"
+    if not {"features.zarr/zarr.json", "features.refs.json"} & set(contents.files):
+        return [f"{where}: it lists neither features.zarr/zarr.json nor features.refs.json."]
     try:
         parts = snapshot_of(place, version, contents)
+        if dict(parts.index.schema) != INDEX_SCHEMA:
+            return [f"{where}: the index has {parts.index.schema}, not {INDEX_SCHEMA}."]
         state = parts.documents.get("state")
         order = (state.get("processings") if isinstance(state, dict) else None) or parts.index["processing"].unique(
             maintain_order=True
         ).to_list()
         index = Index.from_tables(parts.index, parts.holes, order)
-    except (ValueError, pl.exceptions.PolarsError) as error:
+    except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
         return [f"{where}: {error}"]
     return [f"{where}: {text}" for text in _unfit(parts, index)]
 
@@ -91,19 +98,58 @@ def _unfit(parts: Snapshot, index: Index) -> list[str]:
         rows = len(source.planes[0])
         if samples and int(index.rows.max()) >= rows:
             found.append(f"the index refers to row {int(index.rows.max())}, source {source.name!r} has {rows}.")
+        if len(source.wavelength) != source.planes[0].shape[1]:
+            found.append(f"source {source.name!r} has {len(source.wavelength)} wavelengths, its spectra others.")
+        if source.segments is not None and len(source.segments) != len(source.wavelength):
+            found.append(f"source {source.name!r} has {len(source.wavelength)} wavelengths, its segments others.")
         for name, lines in index.lines.items():
             if name not in source.processings and not index.lacks(lines.samples, name, source.name).all():
                 found.append(f"the index has samples in processing {name!r}, source {source.name!r} does not have it.")
+    keys = {"targets": ["sample", "processing"], "metadata": ["sample"], "predictions": ["sample", "model"]}
     for name, table in parts.tables.items():
-        last: Any = table["sample"].max() if "sample" in table.columns and table.height else None
-        if last is not None and last >= samples:
-            found.append(f"table {name!r} names sample {last}; there are {samples}.")
-    folds: Any = parts.documents.get("folds")
-    for k, fold in enumerate(folds if isinstance(folds, list) else []):
-        ids = [*fold["train"], *fold["val"]]
-        if ids and max(ids) >= samples:
-            found.append(f"fold {k} names sample {max(ids)}; there are {samples}.")
-    return found
+        if table.width:
+            found += _unfit_table(name, table, keys[name], samples)
+    names = [source.name for source in parts.sources]
+    for (processing, source_name), hole in index.holes.items():
+        if processing not in index.lines or source_name not in names:
+            found.append(f"holes name processing {processing!r} of source {source_name!r}, which is not there.")
+        elif len(hole) and int(hole.max()) >= samples:
+            found.append(f"holes name sample {int(hole.max())}; there are {samples}.")
+    return found + _unfit_folds(parts.documents.get("folds"), samples)
+
+
+def _unfit_table(name: str, table: pl.DataFrame, keys: list[str], samples: int) -> list[str]:
+    """Return what is wrong with the samples that a table names."""
+    lost = [key for key in keys if key not in table.columns]
+    if lost:
+        return [f"table {name!r} has no column {lost[0]!r}."]
+    column = table["sample"]
+    if not column.dtype.is_integer() or column.null_count():
+        return [f"table {name!r} has samples that are no ids."]
+    wrong = column.filter((column < 0) | (column >= samples))
+    if len(wrong):
+        return [f"table {name!r} names sample {wrong[0]}; there are {samples}."]
+    if name != "predictions" and table.select(keys).is_duplicated().any():
+        return [f"table {name!r} has a sample twice."]
+    return []
+
+
+def _unfit_folds(folds: Any, samples: int) -> list[str]:
+    """Return what is wrong with folds."""
+    if folds is None:
+        return []
+    if not isinstance(folds, list):
+        return ["the folds are not a list."]
+    for k, fold in enumerate(folds):
+        if not isinstance(fold, dict) or set(fold) != {"train", "val"}:
+            return [f"fold {k} is not of the form {{'train': [...], 'val': [...]}}."]
+        ids = [one for side in fold.values() for one in (side if isinstance(side, list) else [None])]
+        wrong = [one for one in ids if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < samples]
+        if wrong:
+            return [f"fold {k} names sample {wrong[0]!r}; there are {samples}."]
+        if len(set(ids)) != len(ids):
+            return [f"fold {k} names a sample twice."]
+    return []
 
 
 def vacuum_store(place: Place, keep: int, older_than: float) -> int:
@@ -141,6 +187,7 @@ def vacuum_store(place: Place, keep: int, older_than: float) -> int:
                 if settled and entry.key not in needed:
                     useless.append(entry)
         # what makes a Zarr group of a generation goes first: without its chunks it would show fill values
+        place.tidy()
         groups = [entry for entry in useless if entry.key.endswith("zarr.json")]
         freed = place.remove(groups) + place.remove([entry for entry in useless if entry not in groups])
         for generation in place.generations() if isinstance(place, LocalPlace) else ():

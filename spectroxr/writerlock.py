@@ -38,6 +38,10 @@ def only_writer(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConflictError(f"{path} is being saved by another writer; try again when it is done") from error
-        yield
+        try:
+            yield
+        finally:
+            # a process that was forked meanwhile has the descriptor too; closing ours would not release the lock
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

@@ -23,7 +23,7 @@ from spectroxr.history import (
     record_of,
 )
 from spectroxr.localplace import LocalPlace
-from spectroxr.manifest import decode_json, encode_json
+from spectroxr.manifest import RESTORE, decode_json, encode_json
 from spectroxr.place import Place, fetch, generation_name, in_threads
 from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table, side_files
 from spectroxr.snapshot import Snapshot, SourceSnapshot
@@ -59,6 +59,7 @@ def write_zarr(
     chunks: Mapping[str, int],
     message: str,
     base: Version | None,
+    sent: list[Saved] | None = None,
 ) -> Saved:
     """Save a snapshot as the new current version of a store.
 
@@ -73,6 +74,8 @@ def write_zarr(
     message : str
     base : Version or None
         The version that the snapshot comes from: if it is not the current one, others have saved since.
+    sent : list, optional
+        Gets what is saved just before it is committed, for whom an error comes after that.
 
     Raises
     ------
@@ -84,7 +87,7 @@ def write_zarr(
     with place.writing():
         fresh = place.manifest()[0] is None
         generation = None
-        sent = [False]
+        sent = [] if sent is None else sent
         try:
             place.prepare()
             history = read_history(place) or History(())
@@ -93,7 +96,7 @@ def write_zarr(
             saved = _write_version(place, snapshot, compression, chunks, message, history, generation, sent)
         except BaseException as error:
             # A bucket may still apply a manifest that was sent, long after the error: then its objects must be there.
-            if place.links or not sent[0] or isinstance(error, ConflictError):
+            if place.links or not sent or isinstance(error, ConflictError):
                 _undo(place, generation, fresh)
             raise
     return saved
@@ -142,7 +145,7 @@ def _write_version(
     message: str,
     history: History,
     generation: str,
-    sent: list[bool],
+    sent: list[Saved],
 ) -> Saved:
     try:
         previous = contents_of(place, history.current) if history.current else Contents()
@@ -192,9 +195,9 @@ def _write_version(
     samples = int(snapshot.index["sample"].n_unique())
     version = Version(out.number, now(), message, written, samples, record)
     place.settle(generation)
-    sent[0] = True
+    sent.append(Saved(place, version, tuple(stored)))
     place.commit(history.with_version(version).sealed(), history.token, lambda data: _holds(place, data, version))
-    return Saved(place, version, tuple(stored))
+    return sent[0]
 
 
 def _holds(place: Place, data: bytes | None, version: Version) -> bool:
@@ -252,7 +255,10 @@ def contents_of(place: Place, version: Version) -> Contents:
     if version.record is None:
         return contents_of_format_1(place, version)
     data, where = fetch(place, version.record), place.name_of(version.record.key)
-    chunks = record_of(decode_json(data, where)["files"][_CHUNKS])
+    said = decode_json(data, where)
+    if _CHUNKS not in said["files"]:
+        raise StoreError(f"{where} does not list {_CHUNKS}. {RESTORE}")
+    chunks = record_of(said["files"][_CHUNKS])
     table = parsed_table(fetch(place, chunks), place.name_of(chunks.key))
     return Contents.from_description(place, data, where, table)
 

@@ -15,7 +15,6 @@ from spectroxr import ConflictError, NoViewError, SpectroDataset, StoreError, Un
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "stores"))
 import make
 
-
 #: What a summary says of where spectra are.
 SIZE = re.compile(r"\d+ bytes (in memory|mapped|in the store)( and \w+)*")
 
