@@ -60,10 +60,11 @@ class Generation:
         old = self.known.get(name)
         record: Record | None = None
         if share and old is not None and old.content == content and old.size == len(data):
-            with contextlib.suppress(FileNotFoundError):
-                record = Record(
-                    self.place.share(f"{self.name}/{name}", old.key, old.size), old.size, old.crc32c, content
-                )
+            with contextlib.suppress(FileNotFoundError, StoreError):
+                if self.place.links:
+                    fetch(self.place, old)  # what is damaged is not shared but written again
+                shared = self.place.share(f"{self.name}/{name}", old.key, old.size)
+                record = Record(shared, old.size, old.crc32c, content)
         if record is None:
             record = Record(f"{self.name}/{name}", len(data), checksum(data), content)
             self.place.write(record.key, [data])

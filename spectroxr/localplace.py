@@ -109,18 +109,9 @@ class LocalPlace:
     def writing(self) -> Iterator[None]:
         """Hold the lock of the folder, which is made if it is missing and removed again if nothing comes of it."""
         made: list[Path] = []
-        try:
-            for folder in reversed([one for one in (self.root, *self.root.parents) if not one.exists()]):
-                with contextlib.suppress(FileExistsError):
-                    folder.mkdir()
-                    made.append(folder)
-                    sync(folder.parent)
-        except BaseException:
-            _remove_empty(made)
-            raise
         with ExitStack() as held:
             try:
-                held.enter_context(only_writer(self.root))
+                self._locked(held, made)
                 yield
             except ConflictError as error:
                 if error.__cause__ is None:  # ours to give up, not the lock of another
@@ -129,6 +120,21 @@ class LocalPlace:
             except BaseException:
                 _remove_empty(made)
                 raise
+
+    def _locked(self, held: ExitStack, made: list[Path]) -> None:
+        """Make the folders that are missing and lock the last, again if another writer that gives up removes it."""
+        for attempt in range(10):
+            for folder in reversed([one for one in (self.root, *self.root.parents) if not one.exists()]):
+                with contextlib.suppress(FileExistsError):
+                    folder.mkdir()
+                    made.append(folder)
+                    sync(folder.parent)
+            try:
+                held.enter_context(only_writer(self.root))
+                return
+            except FileNotFoundError:
+                if attempt == 9:
+                    raise
 
     def prepare(self) -> None:
         """Mark an empty folder as a store that holds nothing yet."""

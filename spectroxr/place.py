@@ -147,6 +147,10 @@ def fetch(place: Place, record: Record) -> bytes:
         data = place.read(record.key)
     except FileNotFoundError as error:
         raise StoreError(f"{place.name_of(record.key)} is missing from the store. {RESTORE}") from error
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, place.name_of(record.key)) from error
+        raise
     check(place, record, data)
     return data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ def only_writer(path: Path) -> Iterator[None]:
     ------
     ConflictError
         If another writer holds it, in this process or another.
+    FileNotFoundError
+        If the folder is not there any more.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -39,6 +42,8 @@ def only_writer(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise ConflictError(f"{path} is being saved by another writer; try again when it is done") from error
         try:
+            if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                raise FileNotFoundError(errno.ENOENT, "was removed by a writer that gave up", str(path))
             yield
         finally:
             # a process that was forked meanwhile has the descriptor too; closing ours would not release the lock
