@@ -32,6 +32,9 @@ SECONDS = 60
 PRELOAD = ["pytest", "spectroxr.storage", "spectroxr.io", "sklearn.model_selection", "zarr", "numcodecs"]
 LISTED = ["000001", "manifest.json"]
 
+#: Much of it waits for processes and disks, which depends little on versions.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
