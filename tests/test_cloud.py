@@ -23,6 +23,9 @@ CHUNKS = {"row": 128}
 CUT = "error sending request|connection"
 FIELDS = {"nir": 40, "mir": 30, "raman": 20}
 
+#: Servers, processes and waits, which depend little on versions.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def bucket():
