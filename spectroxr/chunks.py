@@ -15,7 +15,19 @@ from spectroxr.manifest import RESTORE, checksum
 from spectroxr.place import Record, generation_name
 from spectroxr.schema import Array
 
-__all__ = ["LEVELS", "ChunkTable", "Grid", "Key", "check_chunks", "decode", "digest", "encode", "fitted", "zarr_codecs"]
+__all__ = [
+    "LEVELS",
+    "ChunkTable",
+    "Grid",
+    "Key",
+    "check_chunks",
+    "chunk_name",
+    "decode",
+    "digest",
+    "encode",
+    "fitted",
+    "zarr_codecs",
+]
 
 #: The compressors and the level each is used at.
 LEVELS = {"zstd": 1, "lz4": 5, "zlib": 1}
@@ -78,6 +90,17 @@ class Grid:
         """Return where a chunk begins and ends along a dimension, within the array."""
         start = key[dim] * self.chunk[dim]
         return start, min(start + self.chunk[dim], self.shape[dim])
+
+
+def chunk_name(key: Key) -> str:
+    """Return the name of a chunk within the folder of its array, as Zarr has it.
+
+    Examples
+    --------
+    >>> chunk_name((2, 0, 1))
+    'c/2/0/1'
+    """
+    return f"c/{key[0]}/{key[1]}/{key[2]}"
 
 
 def check_chunks(chunks: Mapping[str, Any] | None) -> dict[str, int]:
@@ -189,5 +212,5 @@ class ChunkTable:
 
     def record(self, number: int, folder: str, key: Key) -> Record:
         """Return what is recorded of a chunk."""
-        place = f"{generation_name(int(self.generation[number]))}/{folder}/c/{key[0]}/{key[1]}/{key[2]}"
+        place = f"{generation_name(int(self.generation[number]))}/{folder}/{chunk_name(key)}"
         return Record(place, int(self.size[number]), int(self.crc32c[number]), self.content[number])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from spectroxr.chunks import ChunkTable, Grid, Key, digest, encode, fitted
+from spectroxr.chunks import ChunkTable, Grid, Key, chunk_name, digest, encode, fitted
 from spectroxr.errors import StoreError
 from spectroxr.lazyplane import DaskPlane
 from spectroxr.manifest import RESTORE, checksum
@@ -98,7 +98,7 @@ def write_spectra(
     previous: StoredArray | None,
     compression: str | None,
     chunks: Mapping[str, int],
-) -> tuple[StoredArray, int]:
+) -> StoredArray:
     """Write the spectra of a source.
 
     Parameters
@@ -118,8 +118,6 @@ def write_spectra(
     -------
     StoredArray
         Where the spectra are now.
-    int
-        How many of its chunks were written.
     """
     (rows, width), count = source.planes[0].shape, len(source.planes)
     shape, dtype = (rows, count, width), source.planes[0].dtype.newbyteorder("<")
@@ -140,9 +138,8 @@ def write_spectra(
     for position in lazy:
         found |= source.planes[position].write_chunks(writer, position)
     ordered = [found[key] for key in grid]
-    fresh = [record for record in ordered if record.fresh]
-    out.count(sum(record.size for record in fresh))
-    return StoredArray(out.place, folder, grid, compression, _table(ordered)), len(fresh)
+    out.count(sum(record.size for record in ordered if record.fresh))
+    return StoredArray(out.place, folder, grid, compression, _table(ordered))
 
 
 def _lasts(place: Place, previous: StoredArray | None, stored: StoredArray, key: Key) -> bool:
@@ -153,10 +150,8 @@ def _lasts(place: Place, previous: StoredArray | None, stored: StoredArray, key:
     """
     if place.links:
         return True
-    if previous is None or not all(k < n for k, n in zip(key, previous.grid.counts, strict=True)):
-        return False
-    same: bool = previous.record(key).key == stored.record(key).key
-    return same
+    current = None if previous is None else previous.find(key)
+    return current is not None and current.key == stored.record(key).key
 
 
 @dataclass(frozen=True)
@@ -198,7 +193,7 @@ class ChunkWriter:
     previous: StoredArray | None
 
     def _key(self, key: Key) -> str:
-        return f"{self.generation}/{self.folder}/c/{key[0]}/{key[1]}/{key[2]}"
+        return f"{self.generation}/{self.folder}/{chunk_name(key)}"
 
     def _number(self, key: str) -> int:
         return int(key.partition("/")[0])
@@ -239,11 +234,7 @@ class ChunkWriter:
 
     def _before(self, key: Key) -> Record | None:
         """Return what the version before has at the same place."""
-        old = self.previous
-        if old is None or not all(k < n for k, n in zip(key, old.grid.counts, strict=True)):
-            return None
-        record: Record = old.record(key)
-        return record
+        return None if self.previous is None else self.previous.find(key)
 
     def _padded(self, values: Array) -> Array:
         shape = (self.grid.chunk[0], self.grid.chunk[2])
@@ -271,7 +262,7 @@ def _write_raw(
     previous: StoredArray | None,
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
-) -> tuple[StoredArray, int]:
+) -> StoredArray:
     """Write spectra uncompressed: one block of all processings, or one per group where the groups before stay."""
     old = previous.grid if previous is not None and previous.compression is None else None
     stays: dict[Key, Record] = {}
@@ -286,7 +277,7 @@ def _write_raw(
     grid = Grid(shape, shard.shape, dtype)
     found = []
     for key in grid:
-        name = f"{out.name}/{folder}/c/{key[0]}/{key[1]}/{key[2]}"
+        name = f"{out.name}/{folder}/{chunk_name(key)}"
         if key in stays:
             record = stays[key]
             with contextlib.suppress(FileNotFoundError):
@@ -298,8 +289,7 @@ def _write_raw(
         out.place.write(name, tally.through(source.planes[key[1] * groups : (key[1] + 1) * groups]))
         found.append(Chunk(name, tally.size, tally.crc32c, tally.content, out.number))
     out.count(sum(record.size for record in found if record.fresh))
-    stored = StoredArray(out.place, folder, grid, None, _table(found), shard.inner_rows)
-    return stored, sum(record.fresh for record in found)
+    return StoredArray(out.place, folder, grid, None, _table(found), shard.inner_rows)
 
 
 def _staying(

@@ -44,7 +44,7 @@ class Version:
     message : str
     written : int
         Bytes that were written for it; the rest is shared with earlier versions.
-    samples, sources : int
+    samples : int
     record : Record or None
         Its description; None for a version of format 1.
     old : dict or None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from spectroxr.errors import StoreError
-from spectroxr.manifest import RESTORE, checksum, decode_json
+from spectroxr.manifest import RESTORE, checksum
 
 __all__ = [
     "MANIFEST",
@@ -19,7 +19,6 @@ __all__ = [
     "Record",
     "check",
     "fetch",
-    "fetch_json",
     "generation_name",
     "in_threads",
     "open_place",
@@ -29,7 +28,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -163,11 +161,6 @@ def check(place: Place, record: Record, data: bytes) -> None:
         )
     if checksum(data) != record.crc32c:
         raise StoreError(f"{place.name_of(record.key)} is damaged: its checksum does not match. {RESTORE}")
-
-
-def fetch_json(place: Place, record: Record) -> Any:
-    """Return the value of a JSON object after checking its checksum."""
-    return decode_json(fetch(place, record), place.name_of(record.key))
 
 
 def generation_name(number: int) -> str:

@@ -12,7 +12,7 @@ from spectroxr.chunks import ChunkTable, Grid, Key, decode
 from spectroxr.errors import StoreError
 from spectroxr.gather import Picks, run_of
 from spectroxr.manifest import RESTORE
-from spectroxr.place import Place, fetch, in_threads
+from spectroxr.place import Place, Record, fetch, in_threads
 from spectroxr.rawshard import RawShard
 from spectroxr.schema import Array
 
@@ -56,9 +56,15 @@ class StoredArray:
         """Return one processing."""
         return StoredPlane(self, position)
 
-    def record(self, key: Key) -> Any:
+    def record(self, key: Key) -> Record:
         """Return what is recorded of a chunk."""
         return self.table.record(self.grid.number(key), self.folder, key)
+
+    def find(self, key: Key) -> Record | None:
+        """Return what is recorded of a chunk, None if the grid has none there."""
+        if not all(k < n for k, n in zip(key, self.grid.counts, strict=True)):
+            return None
+        return self.record(key)
 
     def map(self, group: int) -> Array:
         """Map an uncompressed chunk of a local store, ``(row, processing, wavelength)``, read-only.

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from spectroxr.chunks import chunk_name
 from spectroxr.errors import ConflictError, StoreError
 from spectroxr.generation import Generation, write_spectra
 from spectroxr.history import (
@@ -85,12 +86,14 @@ def write_zarr(
         If something is damaged or cannot be written.
     """
     with place.writing():
-        fresh = place.manifest()[0] is None
+        history = read_history(place)
+        fresh = history is None
         generation = None
         sent = [] if sent is None else sent
         try:
             place.prepare()
-            history = read_history(place) or History(())
+            if history is None:
+                history = read_history(place) or History(())
             _check_base(place, history, base)
             generation = _claimed(place, history)
             saved = _write_version(place, snapshot, compression, chunks, message, history, generation, sent)
@@ -159,7 +162,7 @@ def _write_version(
     stored = []
     for source, folder in zip(sources, folders, strict=True):
         old = before.get(source.name)
-        array, _ = write_spectra(
+        array = write_spectra(
             out,
             source,
             f"features.zarr/{folder}/spectra",
@@ -223,7 +226,7 @@ def _add_references(out: Generation, group: Mapping[str, bytes], stored: Sequenc
     references |= dict(in_threads(one, group.items(), out.place.workers))
     for source in stored:
         for key in source.array.grid:
-            name = f"{source.folder}/spectra/c/{key[0]}/{key[1]}/{key[2]}"
+            name = f"{source.folder}/spectra/{chunk_name(key)}"
             references[name] = ["{{store}}/" + source.array.record(key).key]
     out.add(_REFERENCES, encode_json({"version": 1, "templates": {"store": root}, "refs": references}))
 
