@@ -716,7 +716,7 @@ def test_a_chunk_that_arrives_late_hits_no_other_version(cloud, save, load, veri
 def test_a_connection_cut_at_any_request_leaves_a_whole_version(cloud, name, url, save, load, verify, numbers, fate):
     save(dataset(20, sources=1))
     errors = []
-    steps = range(1, 100, 1 if fate == "cut" else 3)
+    steps = range(1, 100, 1 if fate == "cut" else 2)  # each costs a wait for the answer that is lost
     for at in steps:
         seen, ds = numbers(), load()
         more_spectra(ds, np.random.default_rng(at))
