@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ from spectroxr.chunks import ChunkTable, Grid, Key, chunk_name, digest, encode, 
 from spectroxr.errors import StoreError
 from spectroxr.lazyplane import DaskPlane
 from spectroxr.manifest import RESTORE, checksum
-from spectroxr.place import Place, Record, fetch, generation_name, in_threads
+from spectroxr.place import Place, Record, fetch, generation_name
 from spectroxr.rawshard import RawShard
 from spectroxr.schema import Array
 from spectroxr.snapshot import SourceSnapshot
 from spectroxr.stored import StoredArray, StoredPlane
+from spectroxr.threads import Work
 
-__all__ = ["Generation", "write_spectra"]
+__all__ = ["Generation", "WrittenLater", "write_spectra"]
 
 FEATURES = "features.zarr"
 
@@ -36,6 +37,8 @@ class Generation:
     number : int
     known : mapping of str to Record
         The files of the version before, by name.
+    work : Work
+        Writes everything; when it has finished, what was recorded is there.
     files : dict of str to Record
         Those of this version.
     written : int
@@ -45,9 +48,9 @@ class Generation:
     place: Place
     number: int
     known: Mapping[str, Record]
+    work: Work
     files: dict[str, Record] = field(default_factory=dict)
     written: int = 0
-    _lock: Any = field(default_factory=threading.Lock, repr=False)
 
     @property
     def name(self) -> str:
@@ -55,28 +58,42 @@ class Generation:
         return generation_name(self.number)
 
     def add(self, name: str, data: bytes, share: bool = True) -> Record:
-        """Write a file of this version, or share it if the version before has the same and `share` allows it."""
+        """Share a file if the version before has the same and `share` allows it, else begin to write it."""
         content = digest(data)
         old = self.known.get(name)
-        record: Record | None = None
         if share and old is not None and old.content == content and old.size == len(data):
             with contextlib.suppress(FileNotFoundError, StoreError):
                 if self.place.links:
                     fetch(self.place, old)  # what is damaged is not shared but written again
                 shared = self.place.share(f"{self.name}/{name}", old.key, old.size)
-                record = Record(shared, old.size, old.crc32c, content)
-        if record is None:
-            record = Record(f"{self.name}/{name}", len(data), checksum(data), content)
-            self.place.write(record.key, [data])
-            self.count(len(data))
-        with self._lock:
-            self.files[name] = record
+                self.files[name] = Record(shared, old.size, old.crc32c, content)
+                return self.files[name]
+        self.files[name] = record = Record(f"{self.name}/{name}", len(data), checksum(data), content)
+        self.work.start(self.place.write, record.key, [data])
+        self.written += len(data)
         return record
 
-    def count(self, size: int) -> None:
-        """Add to the bytes written."""
-        with self._lock:
-            self.written += size
+
+@dataclass(frozen=True)
+class WrittenLater:
+    """The spectra of a source while they are written.
+
+    Attributes
+    ----------
+    array : StoredArray
+        All but what is recorded of its chunks.
+    chunks : dict of Key to Future
+        Of all of them.
+    """
+
+    array: StoredArray
+    chunks: Mapping[Key, Future[Chunk]]
+
+    def stored(self, out: Generation) -> StoredArray:
+        """Return the array when all chunks are there, and count what was written."""
+        ordered = [self.chunks[key].result() for key in self.array.grid]
+        out.written += sum(record.size for record in ordered if record.fresh)
+        return replace(self.array, table=_table(ordered))
 
 
 def _compatible(stored: StoredArray, place: Place, folder: str, grid: Grid, compression: str | None) -> bool:
@@ -98,8 +115,8 @@ def write_spectra(
     previous: StoredArray | None,
     compression: str | None,
     chunks: Mapping[str, int],
-) -> StoredArray:
-    """Write the spectra of a source.
+) -> WrittenLater:
+    """Begin to write the spectra of a source; those that Dask computes are there when this returns.
 
     Parameters
     ----------
@@ -116,8 +133,8 @@ def write_spectra(
 
     Returns
     -------
-    StoredArray
-        Where the spectra are now.
+    WrittenLater
+        Where the spectra will be.
     """
     (rows, width), count = source.planes[0].shape, len(source.planes)
     shape, dtype = (rows, count, width), source.planes[0].dtype.newbyteorder("<")
@@ -128,18 +145,21 @@ def write_spectra(
     if previous is not None and not _compatible(previous, out.place, folder, grid, compression):
         previous = None
     writer = ChunkWriter(out.place, out.name, folder, grid, compression, previous)
-    found: dict[Key, Chunk] = {}
+    found: dict[Key, Future[Chunk]] = {}
     lazy = [k for k, plane in enumerate(source.planes) if isinstance(plane, DaskPlane)]
-    ready = [key for key in grid if key[1] not in lazy]
-    for key, record in zip(
-        ready, in_threads(lambda key: writer.chunk(key, source.planes[key[1]]), ready, out.place.workers), strict=True
-    ):
-        found[key] = record
+    for key in grid:
+        if key[1] not in lazy:
+            found[key] = out.work.start(writer.chunk, key, source.planes[key[1]])
     for position in lazy:
-        found |= source.planes[position].write_chunks(writer, position)
-    ordered = [found[key] for key in grid]
-    out.count(sum(record.size for record in ordered if record.fresh))
-    return StoredArray(out.place, folder, grid, compression, _table(ordered))
+        for key, chunk in source.planes[position].write_chunks(writer, position).items():
+            found[key] = _known(chunk)
+    return WrittenLater(StoredArray(out.place, folder, grid, compression, _table([])), found)
+
+
+def _known(chunk: Chunk) -> Future[Chunk]:
+    future: Future[Chunk] = Future()
+    future.set_result(chunk)
+    return future
 
 
 def _lasts(place: Place, previous: StoredArray | None, stored: StoredArray, key: Key) -> bool:
@@ -262,8 +282,8 @@ def _write_raw(
     previous: StoredArray | None,
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
-) -> StoredArray:
-    """Write spectra uncompressed: one block of all processings, or one per group where the groups before stay."""
+) -> WrittenLater:
+    """Begin to write spectra uncompressed: one block of all processings, or one per group where these stay."""
     old = previous.grid if previous is not None and previous.compression is None else None
     stays: dict[Key, Record] = {}
     groups = shape[1]
@@ -275,7 +295,7 @@ def _write_raw(
         stays = _staying(out.place, source, folder, previous, groups)
     shard = RawShard.fitted((shape[0], groups, shape[2]), dtype)
     grid = Grid(shape, shard.shape, dtype)
-    found = []
+    found: dict[Key, Future[Chunk]] = {}
     for key in grid:
         name = f"{out.name}/{folder}/{chunk_name(key)}"
         if key in stays:
@@ -283,13 +303,17 @@ def _write_raw(
             with contextlib.suppress(FileNotFoundError):
                 shared = out.place.share(name, record.key, record.size)
                 number = int(shared.partition("/")[0])
-                found.append(Chunk(shared, record.size, record.crc32c, record.content, number, False))
+                found[key] = _known(Chunk(shared, record.size, record.crc32c, record.content, number, False))
                 continue
-        tally = _Tally(shard)
-        out.place.write(name, tally.through(source.planes[key[1] * groups : (key[1] + 1) * groups]))
-        found.append(Chunk(name, tally.size, tally.crc32c, tally.content, out.number))
-    out.count(sum(record.size for record in found if record.fresh))
-    return StoredArray(out.place, folder, grid, None, _table(found), shard.inner_rows)
+        some = source.planes[key[1] * groups : (key[1] + 1) * groups]
+        found[key] = out.work.start(_write_shard, out, name, shard, some)
+    return WrittenLater(StoredArray(out.place, folder, grid, None, _table([]), shard.inner_rows), found)
+
+
+def _write_shard(out: Generation, name: str, shard: RawShard, planes: Sequence[Any]) -> Chunk:
+    tally = _Tally(shard)
+    out.place.write(name, tally.through(planes))
+    return Chunk(name, tally.size, tally.crc32c, tally.content, out.number)
 
 
 def _staying(

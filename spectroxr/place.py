@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from spectroxr.errors import StoreError
 from spectroxr.manifest import RESTORE, checksum
@@ -20,14 +19,11 @@ __all__ = [
     "check",
     "fetch",
     "generation_name",
-    "in_threads",
     "open_place",
 ]
 
 #: The one object that is ever replaced: it names the current version.
 MANIFEST = "manifest.json"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -172,20 +168,6 @@ def generation_name(number: int) -> str:
     '000007'
     """
     return f"{number:06d}"
-
-
-def in_threads(function: Any, items: Iterable[T], workers: int) -> list[Any]:
-    """Map over threads; after the first error nothing more is started."""
-    todo = list(items)
-    if len(todo) < 2 or workers < 2:
-        return [function(item) for item in todo]
-    with ThreadPoolExecutor(min(workers, len(todo))) as pool:
-        futures = [pool.submit(function, item) for item in todo]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def open_place(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Place:

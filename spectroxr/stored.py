@@ -12,9 +12,10 @@ from spectroxr.chunks import ChunkTable, Grid, Key, decode
 from spectroxr.errors import StoreError
 from spectroxr.gather import Picks, run_of
 from spectroxr.manifest import RESTORE
-from spectroxr.place import Place, Record, fetch, in_threads
+from spectroxr.place import Place, Record, fetch
 from spectroxr.rawshard import RawShard
 from spectroxr.schema import Array
+from spectroxr.threads import in_threads
 
 __all__ = ["StoredArray", "StoredPlane"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from spectroxr.errors import StoreError
 from spectroxr.history import Contents, History, StoredSource, Version, read_history
 from spectroxr.index import Index
 from spectroxr.localplace import LocalPlace
-from spectroxr.place import Entry, Place, Record, fetch, in_threads
+from spectroxr.place import Entry, Place, Record, fetch
 from spectroxr.schema import INDEX_SCHEMA
 from spectroxr.snapshot import Snapshot
+from spectroxr.threads import in_threads
 from spectroxr.zarrstore import contents_of, snapshot_of
 
 __all__ = ["vacuum_store", "verify_version"]
@@ -58,8 +60,8 @@ def verify_version(place: Place, version: Version, seen: dict[str, str | None] |
 
     damage = in_threads(look, contents.files.values(), place.workers)
     for source in contents.sources:
-        keys = list(source.array.grid)
-        damage += in_threads(lambda key, one=source: look(one.array.record(key), one), keys, place.workers)
+        records = [source.array.record(key) for key in source.array.grid]
+        damage += in_threads(partial(look, source=source), records, place.workers)
     found = [text for text in damage if text is not None]
     return found or _contradictions(place, version, contents)
 

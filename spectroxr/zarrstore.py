@@ -25,9 +25,10 @@ from spectroxr.history import (
 )
 from spectroxr.localplace import LocalPlace
 from spectroxr.manifest import RESTORE, decode_json, encode_json
-from spectroxr.place import Place, fetch, generation_name, in_threads
+from spectroxr.place import Place, fetch, generation_name
 from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table, side_files
 from spectroxr.snapshot import Snapshot, SourceSnapshot
+from spectroxr.threads import Work, in_threads
 from spectroxr.zarrgroup import folder_names, group_files, runs_of
 
 __all__ = ["Saved", "contents_of", "read_zarr", "snapshot_of", "write_zarr"]
@@ -154,23 +155,25 @@ def _write_version(
         previous = contents_of(place, history.current) if history.current else Contents()
     except StoreError:
         previous = Contents()  # a damaged version has nothing to share
-    out = Generation(place, int(generation), previous.files)
     before = {source.name: source for source in previous.sources}
     kept = {name: source.folder for name, source in before.items()}
     sources = [_in_stored_order(source, before.get(source.name)) for source in snapshot.sources]
     folders = folder_names([source.name for source in sources], kept)
-    stored = []
-    for source, folder in zip(sources, folders, strict=True):
-        old = before.get(source.name)
-        array = write_spectra(
-            out,
-            source,
-            f"features.zarr/{folder}/spectra",
-            old.array if old is not None and old.processings == source.processings[: len(old.processings)] else None,
-            compression,
-            chunks,
-        )
-        stored.append(
+    with Work(place.workers) as work:
+        out = Generation(place, int(generation), previous.files, work)
+        begun = []
+        for source, folder in zip(sources, folders, strict=True):
+            old = before.get(source.name)
+            same = old is not None and old.processings == source.processings[: len(old.processings)]
+            array = f"features.zarr/{folder}/spectra"
+            begun.append(write_spectra(out, source, array, old.array if old and same else None, compression, chunks))
+        for name, data in side_files(snapshot).items():
+            out.add(f"tables/{name}" if name.endswith(".parquet") else name, data)
+        group = group_files(sources, [one.array for one in begun], folders, snapshot.index)
+        whole = place.links or not before
+        if whole:
+            _add_group(out, group)
+        stored = [
             StoredSource(
                 source.name,
                 folder,
@@ -178,29 +181,30 @@ def _write_version(
                 source.wavelength,
                 source.attrs,
                 runs_of(source.segments),
-                array,
+                one.stored(out),
             )
-        )
-    group = group_files(sources, [one.array for one in stored], folders, snapshot.index)
-    partial = not place.links and any((one.array.table.generation != out.number).any() for one in stored)
-    if partial:
-        _add_references(out, group, stored)
-    else:
-        in_threads(lambda item: out.add(f"features.zarr/{item[0]}", item[1], place.links), group.items(), place.workers)
-    files = {}
-    for name, data in side_files(snapshot).items():
-        files[f"tables/{name}" if name.endswith(".parquet") else name] = data
-    files[_CHUNKS] = as_parquet(chunk_table(stored))
-    in_threads(lambda item: out.add(*item), files.items(), place.workers)
-    description = encode_json(Contents(dict(out.files), tuple(stored)).described())
-    record = Generation(place, out.number, {}).add(_DESCRIPTION, description)
-    written = out.written + len(description)
+            for source, folder, one in zip(sources, folders, begun, strict=True)
+        ]
+        if not whole:
+            if all((one.array.table.generation == out.number).all() for one in stored):
+                _add_group(out, group)
+            else:
+                _add_references(out, group, stored)
+        out.add(_CHUNKS, as_parquet(chunk_table(stored)))
+        description = encode_json(Contents(dict(out.files), tuple(stored)).described())
+        record = out.add(_DESCRIPTION, description, share=False)
+        work.finish()
     samples = int(snapshot.index["sample"].n_unique())
-    version = Version(out.number, now(), message, written, samples, record)
+    version = Version(out.number, now(), message, out.written, samples, record)
     place.settle(generation)
     sent.append(Saved(place, version, tuple(stored)))
     place.commit(history.with_version(version).sealed(), history.token, lambda data: _holds(place, data, version))
     return sent[0]
+
+
+def _add_group(out: Generation, group: Mapping[str, bytes]) -> None:
+    for name, data in group.items():
+        out.add(f"features.zarr/{name}", data, out.place.links)
 
 
 def _holds(place: Place, data: bytes | None, version: Version) -> bool:
@@ -216,14 +220,11 @@ def _add_references(out: Generation, group: Mapping[str, bytes], stored: Sequenc
     """
     root = out.place.name_of("")
     references: dict[str, Any] = {}
-
-    def one(item: tuple[str, bytes]) -> tuple[str, Any]:
-        name, data = item
+    for name, data in group.items():
         if name.endswith("zarr.json"):
-            return name, data.decode()
-        return name, ["{{store}}/" + out.add(f"features.zarr/{name}", data).key]
-
-    references |= dict(in_threads(one, group.items(), out.place.workers))
+            references[name] = data.decode()
+        else:
+            references[name] = ["{{store}}/" + out.add(f"features.zarr/{name}", data).key]
     for source in stored:
         for key in source.array.grid:
             name = f"{source.folder}/spectra/{chunk_name(key)}"

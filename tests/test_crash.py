@@ -26,6 +26,7 @@ import pytest
 
 from spectroxr import ConflictError, SpectroDataset, localplace, manifest, storage, writerlock, zarrstore
 from spectroxr import generation as writing
+from spectroxr.threads import Work
 
 KINDS = pytest.mark.parametrize("compression", ["zstd", None], ids=["zstd", "raw"])
 SECONDS = 60
@@ -239,8 +240,7 @@ class Disk:
         self.patch.setattr(os, "fsync", self.wrapped("fsync", lambda descriptor: None))
         self.patch.setattr(shutil, "copyfile", self.wrapped("copyfile", shutil.copyfile))
         if not self.threads:
-            for module in (writing, zarrstore):
-                self.patch.setattr(module, "in_threads", lambda call, items, workers: [call(item) for item in items])
+            self.patch.setattr(zarrstore, "Work", lambda workers: Work(1))
         for module in (localplace, manifest):
             self.patch.setattr(module, "open", self.opened, raising=False)
         return self
