@@ -168,8 +168,16 @@ def record_files(root: Path, folder: Path, known: Mapping[Path, int]) -> dict[st
 
 
 def sync(path: Path) -> None:
-    """Have the operating system put a file, or the names in a folder, on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Have the operating system put a file, or the names in a folder, on the disk.
+
+    A folder that may be changed but not listed is left to the operating system: there is no way to ask for it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:

@@ -62,14 +62,14 @@ def side_files(snapshot: Snapshot) -> dict[str, bytes]:
         With tables that `check_table` accepts and documents that `check_json` accepts.
     """
     frames = {"index": snapshot.index, "holes": snapshot.holes, **snapshot.tables}
-    files = {f"{name}.parquet": as_parquet(frame) for name, frame in frames.items()}
+    files = {f"{name}.parquet": as_parquet(frame, quick=name == "index") for name, frame in frames.items()}
     return files | {f"{name}.json": encode_json(value) for name, value in snapshot.documents.items()}
 
 
-def as_parquet(frame: pl.DataFrame) -> bytes:
-    """Return a table as a Parquet file."""
+def as_parquet(frame: pl.DataFrame, quick: bool = False) -> bytes:
+    """Return a table as a Parquet file: small, or, at one and a half times the size, read in half the time."""
     out = io.BytesIO()
-    frame.write_parquet(out)
+    frame.write_parquet(out, compression="lz4" if quick else "zstd")
     return out.getvalue()
 
 

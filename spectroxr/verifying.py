@@ -91,7 +91,7 @@ def _contradictions(place: Place, version: Version, contents: Contents) -> list[
         index = Index.from_tables(parts.index, parts.holes, order)
     except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
         return [f"{where}: {error}"]
-    return [f"{where}: {text}" for text in _unfit(parts, index)]
+    return [f"{where}: {text}" for text in _unfit(parts, index) + _unfit_axes(place, contents)]
 
 
 def _unfit(parts: Snapshot, index: Index) -> list[str]:
@@ -119,6 +119,17 @@ def _unfit(parts: Snapshot, index: Index) -> list[str]:
         elif len(hole) and int(hole.max()) >= samples:
             found.append(f"holes name sample {int(hole.max())}; there are {samples}.")
     return found + _unfit_folds(parts.documents.get("folds"), samples)
+
+
+def _unfit_axes(place: Place, contents: Contents) -> list[str]:
+    """Return which sources show plain readers other wavelengths than the description of the version has."""
+    found = []
+    for source in contents.sources:
+        record = contents.files.get(f"features.zarr/{source.folder}/wavelength/c/0")
+        plain = b"" if record is None else fetch(place, record)
+        if plain != source.wavelength.astype(source.wavelength.dtype.newbyteorder("<")).tobytes():
+            found.append(f"source {source.name!r} has other wavelengths in its Zarr group than in the description.")
+    return found
 
 
 def _unfit_table(name: str, table: pl.DataFrame, samples: int) -> list[str]:

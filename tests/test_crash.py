@@ -953,6 +953,19 @@ def test_no_permission(public, processes):
     assert_clean(path)
 
 
+def test_a_parent_folder_that_may_not_be_listed(public, processes):
+    parent = public / "parent"
+    parent.mkdir()
+    with child(processes, as_nobody, public) as (_, connection):
+        assert received(connection) == "ready"
+        os.chmod(parent, 0o333)
+        connection.send(("save", "parent/a"))
+        assert received(connection) == 1
+        connection.send(("load", "parent/a"))
+        assert received(connection) == 3
+    os.chmod(parent, 0o755)
+
+
 # 5. Verify
 
 
@@ -1137,12 +1150,13 @@ def test_contradictions_are_named(tmp_path, monkeypatch, name):
     "values",
     [
         {"wavelength": [0, 1]},
+        {"wavelength": [0, 1, 2, 9]},
         {"segments": [["nir", 2]]},
         {"processings": ["raw"]},
         {"shape": [5, 2, 4]},
         {"dtype": "<f8"},
     ],
-    ids=lambda values: next(iter(values)),
+    ids=str,
 )
 def test_a_description_that_does_not_fit_the_spectra_is_named(tmp_path, monkeypatch, values):
     original = zarrstore.Contents.described
