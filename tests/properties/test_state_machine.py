@@ -7,6 +7,8 @@ calls that must fail must change nothing. ``HYPOTHESIS_PROFILE=thorough`` runs l
 from __future__ import annotations
 
 import datetime
+import importlib.util
+import itertools
 import json
 import os
 import random
@@ -50,6 +52,11 @@ PROFILE = settings(
 
 #: Every choice within a step is one of Hypothesis, so that a failure shrinks.
 RANDOM = st.randoms(use_true_random=False)
+
+OBSTORE = importlib.util.find_spec("obstore") is not None
+
+Cell = tuple[str, str, tuple[int, ...]]
+Cells = list[Cell]
 
 LAYOUTS = ("2d", "2d_interlaced", "3d", "3d_transpose")
 REFUSED = (ValueError, TypeError, KeyError, OverflowError, FileNotFoundError)
@@ -138,6 +145,7 @@ class Writes(RuleBasedStateMachine):
         self.count = 0
         self.steps = 0
         self.seed = 0
+        self.saved: dict[str, dict[int, dict[str, Any]]] = {}
 
     def teardown(self) -> None:
         self.held.clear()
@@ -793,18 +801,57 @@ class Writes(RuleBasedStateMachine):
 
     # --- storage
 
+    def place(self, r: random.Random, formats: tuple[str, ...]) -> str:
+        """A path or URL that may have been saved to already."""
+        kind, name = r.choice(formats), r.choice(["a", "b", f"c{self.steps}"])
+        if kind == "memory":
+            return f"memory://machine/{Path(self.folder.name).name}/{name}"
+        return str(Path(self.folder.name) / f"{name}.{kind}")
+
     @rule(r=RANDOM)
     def save_and_load(self, r: random.Random) -> None:
-        options = r.choice([{}, {"compression": None}, {"format": "npy"}, {"compression": None}])
-        path = Path(self.folder.name) / r.choice(["a", "b", f"c{self.steps}"])
-        path = path.with_suffix("." + options.get("format", "spectro"))
+        compression = r.choice(["zstd", "lz4", None, None])
+        sizes = r.choice([None, {"row": r.randint(1, 4), "wavelength": r.randint(1, 4)}]) if compression else None
+        path = self.place(r, ("spectro", "spectro", "npy", "memory") if OBSTORE else ("spectro", "npy"))
+        options: dict[str, Any] = {"compression": compression, "chunks": sizes}
+        if path.endswith(".npy"):
+            options = {"format": "npy"}
         before = self.dump()
-        self.ds.save(path, **options)
+        number = self.ds.save(path, message=str(self.steps), overwrite=True, **options)
         self.unchanged(before, self.dump())
-        self.ds = SpectroDataset.load(path, verify=r.choice([True, False]))
+        lazy = r.choice([True, True, False])
+        self.ds = SpectroDataset.load(path, verify=r.choice([True, False]), lazy=lazy)
         self.unchanged(before, self.dump())
         self.forget(None)
-        self.mapped = set(self.m.names) if options else set()
+        local = not path.startswith("memory")
+        self.mapped = set(self.m.names) if local and lazy and options.get("compression") is None else set()
+        if number is not None:
+            self.saved.setdefault(path, {})[number] = before
+
+    @precondition(lambda self: self.saved)
+    @rule(r=RANDOM)
+    def an_earlier_version(self, r: random.Random) -> None:
+        """Every version is as it was saved, until it is removed; as Dask arrays too."""
+        path = r.choice(sorted(self.saved))
+        versions = self.saved[path]
+        assert SpectroDataset.versions(path)["version"].to_list() == sorted(versions)
+        if r.choice([True, False, False]):
+            keep = r.randint(1, 2)
+            SpectroDataset.vacuum(path, keep=keep)
+            self.saved[path] = versions = dict(sorted(versions.items())[-keep:])
+        SpectroDataset.verify(path)
+        number = r.choice(sorted(versions))
+        chunks = r.choice([None, "auto", {}, {"row": r.randint(1, 3)}, {"row": 2, "wavelength": 2}])
+        other = SpectroDataset.load(path, version=number, chunks=chunks)
+        self.unchanged(versions[number], self.seen(other, versions[number]))
+
+    def seen(self, other: SpectroDataset, like: dict[str, Any]) -> dict[str, Any]:
+        """Everything a user can see of another dataset, the same cells as there."""
+        mine, self.ds = self.ds, other
+        try:
+            return self.dump(list(like["x"]))
+        finally:
+            self.ds = mine
 
     # --- reads
 
@@ -1168,7 +1215,7 @@ class Writes(RuleBasedStateMachine):
             assert given.axis.values.tolist() == source.axis
             assert given.dtype == source.dtype
             assert given.axis.attrs.get("units") == source.attrs.get("units")
-        for (p, name), got in self.spectra().items():
+        for (p, name, _), got in self.spectra().items():
             expected = [m.cells[s, p, name] for s in m.having(p, name)]
             np.testing.assert_array_equal(got, np.array(expected))
         self.check_tables()
@@ -1216,13 +1263,16 @@ class Writes(RuleBasedStateMachine):
         if not by or sorted(rows) == rows:
             self.ds.x(None, layout, concat, copy=False)
 
-    def spectra(self) -> dict[tuple[str, str], np.ndarray]:
-        """All cells that exist, per processing and source."""
+    def spectra(self, cells: Cells | None = None) -> dict[Cell, np.ndarray]:
+        """All cells that exist, per processing and source, or some, with the samples that have them."""
+        if cells is None:
+            both = itertools.product(self.m.processings, self.m.names)
+            cells = [(p, name, tuple(self.m.having(p, name))) for p, name in both if self.m.having(p, name)]
         return {
-            (p, name): self.ds.x({"processing": p, "source": name, "sample": samples}, "2d", copy=True)[0]
-            for p in self.m.processings
-            for name in self.m.names
-            if (samples := self.m.having(p, name))
+            (p, name, samples): np.asarray(
+                self.ds.x({"processing": p, "source": name, "sample": [*samples]}, "2d", copy=True)[0]
+            )
+            for p, name, samples in cells
         }
 
     def check_tables(self) -> None:
@@ -1247,14 +1297,14 @@ class Writes(RuleBasedStateMachine):
             assert got == {key: value for key, value in want.items() if key != "preds"}
             assert all(same(a, b) for a, b in zip(preds, want["preds"], strict=True))
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self, cells: Cells | None = None) -> dict[str, Any]:
         """Everything a user can see."""
         ds = self.ds
         return {
             "index": ds.features.index_df,
             "sources": [(s.name, str(s.dtype), s.axis.values.tolist(), s.axis.attrs) for s in ds.features.sources],
             "processings": ds.features.processings,
-            "x": self.spectra(),
+            "x": self.spectra(cells),
             "targets": ds.targets.table,
             "versions": ds.targets.versions,
             "metadata": ds.metadata.table,
