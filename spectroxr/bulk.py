@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from spectroxr.lazyread import any_dask
+from spectroxr.moments import Moments, group_quantiles, joined, joined_products, products
 from spectroxr.schema import Array, Filter
 from spectroxr.selection import Selection
 from spectroxr.source import LazyBlock
@@ -30,8 +30,6 @@ __all__ = ["CrossProducts", "batches", "cross_products", "statistics", "transfor
 
 #: A block that is read here has about this many bytes.
 _BLOCK_BYTES = 1 << 24
-#: Copies in float64 are made of about this many bytes at a time.
-_PIECE_BYTES = 1 << 22
 #: All samples of so many wavelengths that they have about this many bytes are taken together for quantiles.
 _BAND_BYTES = 1 << 23
 
@@ -249,7 +247,7 @@ def statistics(
     name = chosen.sources[0]
     labels, codes = _groups(ds, chosen.samples, by)
     groups = len(labels)
-    count, mean, squares = _reduced(ds, chosen, _Moments(groups), _joined, codes)
+    count, mean, squares = _reduced(ds, chosen, Moments(groups), joined, codes)
     shape = (groups, len(chosen.processings), -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         found: dict[str, Any] = {
@@ -308,15 +306,15 @@ def cross_products(
     y = y[:, None] if y.ndim == 1 else y
     if y.dtype.kind not in "fiub" or not np.isfinite(y.astype(np.float64)).all():
         raise ValueError(f"target {target!r} has missing values or is not numeric; filter these samples out.")
-    n, mean, products = _reduced(ds, chosen, _products, _joined_products, y.astype(np.float64))
+    n, mean, matrix = _reduced(ds, chosen, products, joined_products, y.astype(np.float64))
     width = len(mean) - y.shape[1]
     return CrossProducts(
         int(n),
         mean[:width],
         mean[width:],
-        products[:width, :width],
-        products[:width, width:],
-        products[width:, width:],
+        matrix[:width, :width],
+        matrix[:width, width:],
+        matrix[width:, width:],
     )
 
 
@@ -399,59 +397,6 @@ def _groups(ds: SpectroDataset, samples: Array, by: str | None) -> tuple[list[An
     return labels["label"].to_list(), codes.to_numpy().astype(np.intp)
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """Count, mean and sum of squared deviations of each group of a block."""
-
-    groups: int
-
-    def __call__(self, block: Array, codes: Array) -> tuple[Array, Array, Array]:
-        return reduce(_joined, (self._piece(x, c) for x, c in _pieces(block, codes)))
-
-    def _piece(self, block: Array, codes: Array) -> tuple[Array, Array, Array]:
-        count = np.bincount(codes, minlength=self.groups).astype(np.float64)
-        mean = np.zeros((self.groups, block.shape[1]))
-        squares = np.zeros_like(mean)
-        for group in np.flatnonzero(count):
-            some = block if count[group] == len(block) else block[codes == group]
-            mean[group] = some.mean(axis=0, dtype=np.float64)
-            rest = some - mean[group]
-            squares[group] = np.einsum("ij,ij->j", rest, rest)
-        return count, mean, squares
-
-
-def _joined(one: tuple[Array, Array, Array], other: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-    (n, mean, squares), (m, second, more) = one, other
-    total = n + m
-    share = np.divide(m, total, out=np.zeros_like(total), where=total > 0)[:, None]
-    step = second - mean
-    return total, mean + step * share, squares + more + step**2 * (n[:, None] * share)
-
-
-def _pieces(block: Array, beside: Array) -> Iterator[tuple[Array, Array]]:
-    """Yield some rows of a block at a time, so that its copies in float64 stay small."""
-    step = max(64, _PIECE_BYTES // max(1, 8 * block.shape[1]))
-    for start in range(0, len(block), step):
-        yield block[start : start + step], beside[start : start + step]
-
-
-def _products(block: Array, y: Array) -> tuple[float, Array, Array]:
-    return reduce(_joined_products, (_products_of_piece(x, part) for x, part in _pieces(block, y)))
-
-
-def _products_of_piece(block: Array, y: Array) -> tuple[float, Array, Array]:
-    both = np.concatenate([block.astype(np.float64, copy=False), y], axis=1)
-    mean = both.mean(axis=0)
-    both = both - mean
-    return float(len(both)), mean, both.T @ both
-
-
-def _joined_products(one: tuple[float, Array, Array], other: tuple[float, Array, Array]) -> tuple[float, Array, Array]:
-    (n, mean, products), (m, second, more) = one, other
-    step = second - mean
-    return n + m, mean + step * (m / (n + m)), products + more + np.outer(step, step) * (n * m / (n + m))
-
-
 def _quantiles(ds: SpectroDataset, chosen: Selection, codes: Array, groups: int, wanted: Array) -> Array:
     """Return quantiles (quantile, group, feature), a few wavelengths at a time."""
     features, name = ds.features, chosen.sources[0]
@@ -472,7 +417,7 @@ def _quantiles(ds: SpectroDataset, chosen: Selection, codes: Array, groups: int,
         made = []
         for some in bands:
             part = features.resolver.select(chosen.samples, chosen.processings, chosen.sources, {name: some})
-            made.append(_group_quantiles(features.read(part, "3d", copy=True)[0], codes, groups, wanted))
+            made.append(group_quantiles(features.read(part, "3d", copy=True)[0], codes, groups, wanted))
     return np.concatenate(made, axis=3).reshape(len(wanted), groups, -1)
 
 
@@ -483,13 +428,4 @@ def _stored_quantiles(
     values = np.empty((len(codes), len(planes), len(bands)), planes[0].dtype)
     for k, plane in enumerate(planes):
         plane.array.read(rows, [plane.position], bands, values[:, k : k + 1], 1)
-    return _group_quantiles(values, codes, groups, wanted)
-
-
-def _group_quantiles(values: Array, codes: Array, groups: int, wanted: Array) -> Array:
-    """Return quantiles (quantile, group, processing, wavelength); `values` may be sorted in place."""
-    out = np.full((len(wanted), groups, *values.shape[1:]), np.nan)
-    for group in range(groups):
-        inside = values if groups == 1 else values[codes == group]
-        out[:, group] = np.quantile(inside, wanted, axis=0, overwrite_input=True)
-    return out
+    return group_quantiles(values, codes, groups, wanted)

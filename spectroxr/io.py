@@ -20,8 +20,8 @@ from spectroxr.source import Block, FeatureSource, LazyBlock
 from spectroxr.stored import StoredPlane
 
 if TYPE_CHECKING:
+    from spectroxr.contents import StoredSource
     from spectroxr.dataset import SpectroDataset
-    from spectroxr.history import StoredSource
     from spectroxr.zarrstore import Saved
 
 __all__ = ["fill", "save", "snapshot", "stored"]

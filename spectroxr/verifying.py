@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from spectroxr.chunks import Key, decode, digest
+from spectroxr.contents import Contents, StoredSource
 from spectroxr.errors import StoreError
-from spectroxr.history import Contents, History, StoredSource, Version, read_history
+from spectroxr.history import History, Version, read_history
 from spectroxr.index import Index
 from spectroxr.localplace import LocalPlace
 from spectroxr.place import Entry, Place, Record, fetch

@@ -9,20 +9,10 @@ from typing import Any
 import polars as pl
 
 from spectroxr.chunks import chunk_name
+from spectroxr.contents import Contents, StoredSource, chunk_table, contents_of_format_1
 from spectroxr.errors import ConflictError, StoreError
 from spectroxr.generation import Generation, write_spectra
-from spectroxr.history import (
-    Contents,
-    History,
-    StoredSource,
-    Version,
-    chunk_table,
-    contents_of_format_1,
-    history_of,
-    now,
-    read_history,
-    record_of,
-)
+from spectroxr.history import History, Version, history_of, now, read_history, record_of
 from spectroxr.localplace import LocalPlace
 from spectroxr.manifest import RESTORE, decode_json, encode_json
 from spectroxr.place import Place, fetch, generation_name

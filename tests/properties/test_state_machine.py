@@ -1,7 +1,7 @@
 """Random sequences of all public writes against a naive model.
 
 After each step everything readable must agree with the model, views handed out earlier must show what they should, and
-calls that must fail must change nothing. ``HYPOTHESIS_PROFILE=thorough`` runs longer.
+calls that must fail must change nothing. ``HYPOTHESIS_PROFILE=thorough`` runs longer, ``brief`` shorter.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from spectroxr import NotRectangularError, NoViewError, SpectroDataset
 from .model import EMPTY, UNEVEN, Model, Picked, Source, Want
 
 PROFILES = {
+    "brief": settings(max_examples=15, stateful_step_count=20),
     "quick": settings(max_examples=60, stateful_step_count=20),
     "thorough": settings(max_examples=1500, stateful_step_count=50),
 }
