@@ -133,6 +133,11 @@ class Cells:
             How many samples got a row of their own first.
         """
         index = self.index
+        lazy = [name for name, values in data.items() if is_dask(values) and not self.sources[name].where(processing)]
+        data = {  # what Dask fails to compute must fail before anything is written
+            name: np.asarray(values.compute()) if is_dask(values) and name not in lazy else values  # type: ignore[attr-defined]
+            for name, values in data.items()
+        }
         rows, moved = self.plan(samples, processing)
         total = self.rows + len(moved)
         if len(moved):
@@ -148,7 +153,6 @@ class Cells:
                 source.reserve(name, total, self.rows)
             for source, name, has in taken:
                 source.copy_rows(name, old[has], new[has])
-        lazy = [name for name, values in data.items() if is_dask(values) and not self.sources[name].where(processing)]
         for name in data:
             if name not in lazy:
                 self.sources[name].reserve(processing, total, self.rows)

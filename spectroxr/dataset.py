@@ -22,6 +22,7 @@ from spectroxr.transaction import all_or_nothing, numbered
 if TYPE_CHECKING:
     import xarray as xr
 
+    from spectroxr.place import Place
     from spectroxr.snapshot import Snapshot
     from spectroxr.zarrstore import Saved
 
@@ -86,7 +87,7 @@ class SpectroDataset:
             block.resolver = self.features.resolver
         self.folds = FoldsManager(self.features, self.targets)
         #: The version of a store that this dataset was loaded from or saved to last.
-        self.origin: Saved | None = None
+        self.origins: dict[Place, Saved] = {}
 
     def __len__(self) -> int:
         """Return the number of samples, augmented ones included."""
@@ -98,8 +99,11 @@ class SpectroDataset:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and deep-copy by what would be stored: the copy shares nothing with this dataset."""
         from spectroxr.io import snapshot
+        from spectroxr.source import LazyBlock
 
-        return _rebuilt, (snapshot(self),)
+        blocks = [block for source in self.features.cells.sources.values() for block in source.blocks]
+        chunks = next((one.chunks for one in blocks if isinstance(one, LazyBlock) and one.chunks is not None), None)
+        return _rebuilt, (snapshot(self), [*self.origins.values()], chunks)
 
     def __copy__(self) -> SpectroDataset:
         """Return a dataset that shares nothing with this one, as `copy.deepcopy` does."""
@@ -405,7 +409,8 @@ class SpectroDataset:
         """
         from spectroxr.io import stored
 
-        ds = _rebuilt(*stored(path, version=version, verify=verify, storage_options=storage_options), chunks=chunks)
+        parts, saved = stored(path, version=version, verify=verify, storage_options=storage_options)
+        ds = _rebuilt(parts, [] if saved is None else [saved], chunks)
         if not lazy:
             ds.features.fetch()
         if enabled():
@@ -536,10 +541,10 @@ class SpectroDataset:
             log(f"print_summary: {len(self)} samples")
 
 
-def _rebuilt(parts: Snapshot, origin: Saved | None = None, chunks: Any = None) -> SpectroDataset:
+def _rebuilt(parts: Snapshot, origins: Sequence[Saved] = (), chunks: Any = None) -> SpectroDataset:
     from spectroxr.io import fill
 
     ds = SpectroDataset()
     fill(ds, parts, chunks)
-    ds.origin = origin
+    ds.origins = {saved.place: saved for saved in origins}
     return ds

@@ -22,6 +22,7 @@ from spectroxr.stored import StoredPlane
 if TYPE_CHECKING:
     from spectroxr.contents import StoredSource
     from spectroxr.dataset import SpectroDataset
+    from spectroxr.place import Place
     from spectroxr.zarrstore import Saved
 
 __all__ = ["fill", "save", "snapshot", "stored"]
@@ -116,7 +117,9 @@ def _blocks(given: SourceSnapshot, chunks: Any) -> list[Block | LazyBlock]:
     """Return a block for each plane, or one for those that are views of one buffer."""
     blocks: list[Block | LazyBlock] = []
     run: list[int] = []
-    stored = given.stored or (None,) * len(given.planes)
+    # spectra that can be changed, as those of a copy, are no longer what is stored
+    kept = zip(given.planes, given.stored or (None,) * len(given.planes), strict=True)
+    stored = [None if isinstance(plane, np.ndarray) and plane.flags.writeable else place for plane, place in kept]
 
     def close() -> None:
         if run:
@@ -170,7 +173,6 @@ def save(
     """Write a dataset to a folder or bucket; see `SpectroDataset.save`. Returns the number of the version."""
     from spectroxr.storage import committed, write_store
 
-    origin = None if overwrite else ds.origin
     sent: list[Saved] = []
     try:
         saved = write_store(
@@ -180,29 +182,32 @@ def save(
             format=format,
             message=message,
             chunks=chunks,
-            base=origin,
+            bases={} if overwrite else ds.origins,
             storage_options=storage_options,
             sent=sent,
         )
     except BaseException:
         if sent and committed(sent[0]):
-            ds.origin = sent[0]
+            ds.origins[sent[0].place] = sent[0]
         raise
     if saved is None:
         return None
-    ds.origin = saved
+    ds.origins[saved.place] = saved
     for stored in saved.sources:
-        _settle(ds.features.cells.sources[stored.name], stored)
+        _settle(ds.features.cells.sources[stored.name], stored, saved.place)
     return saved.version.number
 
 
-def _settle(source: FeatureSource, stored: StoredSource) -> None:
-    """Let spectra that Dask computed be read from where they were saved from now on."""
+def _settle(source: FeatureSource, stored: StoredSource, place: Place) -> None:
+    """Let spectra that Dask computed, or that earlier versions there hold, be read from what was saved from now on."""
     blocks: list[Block | LazyBlock] = []
     for block in source.blocks:
-        if isinstance(block, LazyBlock) and not isinstance(block.plane, StoredPlane):
+        if isinstance(block, LazyBlock):
             (name,) = block.processings
-            block = LazyBlock(stored.array.plane(stored.processings.index(name)), name, block.chunks)
+            plane = stored.array.plane(stored.processings.index(name))
+            old = block.plane
+            if not isinstance(old, StoredPlane) or (old.array.place == place and len(old) == len(plane)):
+                block = LazyBlock(plane, name, block.chunks)
         blocks.append(block)
     source.adopt(blocks)
 

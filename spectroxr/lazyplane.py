@@ -108,6 +108,16 @@ class PaddedPlane:
         out[: len(part)] = part
         return out
 
+    def read(self, rows: Picks, bands: Picks, out: Array) -> None:
+        """Read cells into `out`, shape ``(n, wavelength)``."""
+        which = np.arange(self.rows)[rows] if isinstance(rows, slice) else rows
+        known = which < len(self.plane)
+        out[...] = np.nan
+        if known.any():
+            part = np.empty((int(known.sum()), out.shape[1]), self.dtype)
+            self.plane.read(which[known], bands, part)
+            out[known] = part
+
 
 def _write(writer: Any, key: tuple[int, int, int], block: Array) -> Any:
     return writer.block(key, np.asarray(block))

@@ -87,8 +87,9 @@ class ObjectPlace:
 
     def _identity(self) -> tuple[Any, ...]:
         """Return what tells one place from another: not the credentials, which are renewed."""
-        where = {key: value for key, value in self._options.items() if "endpoint" in key or "account" in key}
-        return (self.url, tuple(sorted((key, str(value)) for key, value in where.items() if "key" not in key)))
+        named = {_short_name(key): str(value).rstrip("/") for key, value in self._options.items()}
+        where = {key: value for key, value in named.items() if key in ("endpoint", "account", "container")}
+        return (self.url, tuple(sorted(where.items())))
 
     def __hash__(self) -> int:
         return hash(self.url)
@@ -291,6 +292,14 @@ def _drawn(parts: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
     finally:
         given_up.set()
         thread.join()
+
+
+def _short_name(key: str) -> str:
+    """Return one name for the spellings that obstore takes for an option."""
+    name = key.lower()
+    for start in ("aws_", "azure_storage_", "azure_", "google_"):
+        name = name.removeprefix(start)
+    return name.removesuffix("_url").removesuffix("_name")
 
 
 def _short(error: BaseException) -> str:

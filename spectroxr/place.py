@@ -191,10 +191,15 @@ def open_place(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
     """
     text = os.fspath(path)
     if text.startswith("file://"):
-        from urllib.parse import unquote, urlparse
+        from urllib.parse import unquote
 
-        text = unquote(urlparse(text).path)
+        rest = text.removeprefix("file://").removeprefix("localhost")
+        if not rest.startswith("/"):
+            raise ValueError(f"{text!r} names no file here; such a URL is like 'file:///folder/name'.")
+        text = unquote(rest)
     elif "://" in text:
+        if wrong := sorted({*"?#%"} & {*text}):
+            raise ValueError(f"{text!r} has {' and '.join(wrong)}, which mean something else in a URL.")
         from spectroxr.objectplace import ObjectPlace
 
         return ObjectPlace(text, dict(storage_options or {}))

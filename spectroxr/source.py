@@ -15,7 +15,7 @@ import numpy as np
 from spectroxr.axis import Axis
 from spectroxr.gather import Picks, copy_all, run_of
 from spectroxr.layouts import readonly
-from spectroxr.lazyplane import DaskPlane, is_dask, padded
+from spectroxr.lazyplane import DaskPlane, padded
 from spectroxr.schema import Array
 
 if TYPE_CHECKING:
@@ -269,8 +269,6 @@ class FeatureSource:
 
         Views of the same cells handed out before a buffer grew show it too, as long as they live.
         """
-        if is_dask(data):
-            data = np.asarray(data.compute())
         place = self.where(processing)
         assert place is not None
         run = run_of(rows)

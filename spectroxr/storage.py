@@ -34,7 +34,7 @@ def write_store(
     format: str = "zarr",
     message: str = "",
     chunks: Mapping[str, int] | None = None,
-    base: Saved | None = None,
+    bases: Mapping[Place, Saved] | None = None,
     storage_options: Mapping[str, Any] | None = None,
     sent: list[Saved] | None = None,
 ) -> Saved | None:
@@ -57,8 +57,8 @@ def write_store(
         Kept with the version.
     chunks : mapping, optional
         Sizes of the compressed chunks along ``row`` and ``wavelength``.
-    base : Saved, optional
-        The version that the snapshot comes from.
+    bases : mapping of Place to Saved, optional
+        The versions that the snapshot comes from, or was saved as, by where they are.
     storage_options : mapping, optional
         See `open_place`.
     sent : list, optional
@@ -87,6 +87,8 @@ def write_store(
         raise ValueError(nearest(format, ("zarr", "npy"), "format"))
     if not isinstance(message, str):
         raise TypeError(f"message is text, not {message!r}.")
+    if any("\ud800" <= letter <= "\udfff" for letter in message):
+        raise ValueError(f"message {message!r} has letters that cannot be stored as UTF-8.")
     sizes = check_chunks(chunks)
     if sizes and (compression is None or format == "npy"):
         raise ValueError("chunks are for compressed spectra; uncompressed ones are one block.")
@@ -99,8 +101,8 @@ def write_store(
             raise ValueError(f"format='npy' is for local folders; save {path} with format='zarr'.")
         write_npy(place.root, snapshot)
         return None
-    same = base is not None and base.place == place
-    return write_zarr(place, snapshot, compression, sizes, message, base.version if base and same else None, sent)
+    base = (bases or {}).get(place)
+    return write_zarr(place, snapshot, compression, sizes, message, None if base is None else base.version, sent)
 
 
 def committed(saved: Saved) -> bool:
