@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def open_place(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
             raise ValueError(f"{text!r} names no file here; such a URL is like 'file:///folder/name'.")
         text = unquote(rest)
     elif "://" in text:
-        if wrong := sorted({*"?#%"} & {*text}):
+        if wrong := re.findall(r"[?#]|%[0-9a-fA-F]{2}", text):
             raise ValueError(f"{text!r} has {' and '.join(wrong)}, which mean something else in a URL.")
         from spectroxr.objectplace import ObjectPlace
 
