@@ -86,7 +86,7 @@ class SpectroDataset:
         for block in (self.targets, self.metadata, self.predictions):
             block.resolver = self.features.resolver
         self.folds = FoldsManager(self.features, self.targets)
-        #: The version of a store that this dataset was loaded from or saved to last.
+        #: By store, the version that this dataset was loaded from or saved as last.
         self.origins: dict[Place, Saved] = {}
 
     def __len__(self) -> int:
