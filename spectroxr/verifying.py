@@ -110,10 +110,9 @@ def _unfit(parts: Snapshot, index: Index) -> list[str]:
         for name, lines in index.lines.items():
             if name not in source.processings and not index.lacks(lines.samples, name, source.name).all():
                 found.append(f"the index has samples in processing {name!r}, source {source.name!r} does not have it.")
-    keys = {"targets": ["sample", "processing"], "metadata": ["sample"], "predictions": ["sample", "model"]}
     for name, table in parts.tables.items():
         if table.width:
-            found += _unfit_table(name, table, keys[name], samples)
+            found += _unfit_table(name, table, samples)
     names = [source.name for source in parts.sources]
     for (processing, source_name), hole in index.holes.items():
         if processing not in index.lines or source_name not in names:
@@ -134,17 +133,19 @@ def _unfit_axes(place: Place, contents: Contents) -> list[str]:
     return found
 
 
-def _unfit_table(name: str, table: pl.DataFrame, keys: list[str], samples: int) -> list[str]:
+def _unfit_table(name: str, table: pl.DataFrame, samples: int) -> list[str]:
     """Return what is wrong with the samples that a table names."""
-    lost = [key for key in keys if key not in table.columns]
-    if lost:
-        return [f"table {name!r} has no column {lost[0]!r}."]
+    if "sample" not in table.columns:
+        return [f"table {name!r} has no column 'sample'."]
     column = table["sample"]
     if not column.dtype.is_integer() or column.null_count():
         return [f"table {name!r} has samples that are no ids."]
     wrong = column.filter((column < 0) | (column >= samples))
     if len(wrong):
         return [f"table {name!r} names sample {wrong[0]}; there are {samples}."]
+    keys = [
+        key for key in ("sample", "processing") if key in table.columns and (key, name) != ("processing", "metadata")
+    ]
     if name != "predictions" and table.select(keys).is_duplicated().any():
         return [f"table {name!r} has a sample twice."]
     return []
@@ -152,10 +153,8 @@ def _unfit_table(name: str, table: pl.DataFrame, keys: list[str], samples: int) 
 
 def _unfit_folds(folds: Any, samples: int) -> list[str]:
     """Return what is wrong with folds."""
-    if folds is None:
-        return []
     if not isinstance(folds, list):
-        return ["the folds are not a list."]
+        return []
     for k, fold in enumerate(folds):
         if not isinstance(fold, dict) or set(fold) != {"train", "val"}:
             return [f"fold {k} is not of the form {{'train': [...], 'val': [...]}}."]
