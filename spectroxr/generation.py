@@ -39,6 +39,9 @@ class Generation:
         The files of the version before, by name.
     work : Work
         Writes everything; when it has finished, what was recorded is there.
+    trusted : bool
+        Whether the store still has the version that the snapshot comes from, so that chunks of that can be shared by
+        their names.
     files : dict of str to Record
         Those of this version.
     written : int
@@ -49,6 +52,7 @@ class Generation:
     number: int
     known: Mapping[str, Record]
     work: Work
+    trusted: bool = True
     files: dict[str, Record] = field(default_factory=dict)
     written: int = 0
 
@@ -144,7 +148,7 @@ def write_spectra(
     grid = Grid(shape, fitted(shape, dtype, chunks, previous.grid if previous is not None and same else None), dtype)
     if previous is not None and not _compatible(previous, out.place, folder, grid, compression):
         previous = None
-    writer = ChunkWriter(out.place, out.name, folder, grid, compression, previous)
+    writer = ChunkWriter(out.place, out.name, folder, grid, compression, previous, out.trusted)
     found: dict[Key, Future[Chunk]] = {}
     lazy = [k for k, plane in enumerate(source.planes) if isinstance(plane, DaskPlane)]
     for key in grid:
@@ -203,6 +207,8 @@ class ChunkWriter:
     compression : str
     previous : StoredArray or None
         Chunks at the same place of it are shared where their content is the same.
+    trusted : bool
+        As in `Generation`.
     """
 
     place: Place
@@ -211,6 +217,7 @@ class ChunkWriter:
     grid: Grid
     compression: str
     previous: StoredArray | None
+    trusted: bool
 
     def _key(self, key: Key) -> str:
         return f"{self.generation}/{self.folder}/{chunk_name(key)}"
@@ -225,7 +232,8 @@ class ChunkWriter:
             there = plane.array
             full = self.grid.span(key, 0) == there.grid.span(moved, 0)
             at_home = _compatible(there, self.place, self.folder, self.grid, self.compression)
-            if full and plane.position == key[1] and at_home and _lasts(self.place, self.previous, there, key):
+            home = self.trusted and at_home and plane.position == key[1]
+            if full and home and _lasts(self.place, self.previous, there, key):
                 try:
                     return self._shared(key, there.record(moved))
                 except FileNotFoundError as error:
@@ -272,7 +280,7 @@ class ChunkWriter:
     def _written(self, key: Key, data: bytes, content: bytes | None) -> Chunk:
         name = self._key(key)
         self.place.write(name, [data])
-        return Chunk(name, len(data), checksum(data), content, self._number(name))
+        return Chunk(name, len(data), int.from_bytes(data[-4:], "little"), content, self._number(name))
 
 
 def _write_raw(
@@ -289,10 +297,10 @@ def _write_raw(
     groups = shape[1]
     if old is not None and (old.shape[0], old.shape[2], old.dtype) == (shape[0], shape[2], dtype):
         groups = old.chunk[1] if shape[1] % old.chunk[1] == 0 else shape[1]
-        stays = _staying(out.place, source, folder, previous, groups)
+        stays = _staying(out, source, folder, previous, groups)
     if not stays:
         groups = shape[1]
-        stays = _staying(out.place, source, folder, previous, groups)
+        stays = _staying(out, source, folder, previous, groups)
     shard = RawShard.fitted((shape[0], groups, shape[2]), dtype)
     grid = Grid(shape, shard.shape, dtype)
     found: dict[Key, Future[Chunk]] = {}
@@ -305,19 +313,32 @@ def _write_raw(
                 number = int(shared.partition("/")[0])
                 found[key] = _known(Chunk(shared, record.size, record.crc32c, record.content, number, False))
                 continue
-        some = source.planes[key[1] * groups : (key[1] + 1) * groups]
-        found[key] = out.work.start(_write_shard, out, name, shard, some)
+        group = slice(key[1] * groups, (key[1] + 1) * groups)
+        origin = _origin(source.stored[group], group.start)
+        found[key] = out.work.start(_write_shard, out, name, shard, key, source.planes[group], origin)
     return WrittenLater(StoredArray(out.place, folder, grid, None, _table([]), shard.inner_rows), found)
 
 
-def _write_shard(out: Generation, name: str, shard: RawShard, planes: Sequence[Any]) -> Chunk:
+def _write_shard(
+    out: Generation, name: str, shard: RawShard, key: Key, planes: Sequence[Any], origin: StoredArray | None
+) -> Chunk:
     tally = _Tally(shard)
     out.place.write(name, tally.through(planes))
+    _check_read(origin, shard, key, tally.content)
     return Chunk(name, tally.size, tally.crc32c, tally.content, out.number)
 
 
+def _check_read(origin: StoredArray | None, shard: RawShard, key: Key, content: bytes) -> None:
+    """Raise StoreError if spectra that were read from a store are not what was saved there."""
+    if origin is None or (origin.compression, origin.grid.chunk, origin.grid.dtype) != (None, shard.shape, shard.dtype):
+        return
+    record = origin.record(key)
+    if record.content not in (None, content):
+        raise StoreError(f"{origin.place.name_of(record.key)} is damaged: it does not hold what was saved. {RESTORE}")
+
+
 def _staying(
-    place: Place, source: SourceSnapshot, folder: str, previous: StoredArray | None, groups: int
+    out: Generation, source: SourceSnapshot, folder: str, previous: StoredArray | None, groups: int
 ) -> dict[Key, Record]:
     """Return the uncompressed chunks of the store that hold groups of planes as they are now."""
     (rows, width), dtype = source.planes[0].shape, source.planes[0].dtype.newbyteorder("<")
@@ -326,19 +347,24 @@ def _staying(
     for key in Grid((rows, len(source.planes), width), shard.shape, dtype):
         some = slice(key[1] * groups, (key[1] + 1) * groups)
         origin = _origin(source.stored[some], some.start)
-        for old in (origin, previous):
+        for old in (origin, previous) if out.trusted else (previous,):
             if (
                 old is None
-                or (old.place, old.folder, old.compression) != (place, folder, None)
+                or (old.place, old.folder, old.compression) != (out.place, folder, None)
                 or (old.grid.chunk, old.grid.dtype, old.inner_rows) != (shard.shape, dtype, shard.inner_rows)
                 or key[1] >= old.grid.counts[1]
             ):
                 continue
             record = old.record(key)
-            mine = old is origin and _lasts(place, previous, old, key)
-            if mine or (record.content is not None and record.content == shard.digest(source.planes[some])):
+            if old is origin and _lasts(out.place, previous, old, key):
                 found[key] = record
                 break
+            if record.content is not None:
+                content = shard.digest(source.planes[some])
+                _check_read(origin, shard, key, content)
+                if record.content == content:
+                    found[key] = record
+                    break
     return found
 
 

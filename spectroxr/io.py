@@ -182,7 +182,8 @@ def save(
             format=format,
             message=message,
             chunks=chunks,
-            bases={} if overwrite else ds.origins,
+            bases=ds.origins,
+            overwrite=overwrite,
             storage_options=storage_options,
             sent=sent,
         )

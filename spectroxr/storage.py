@@ -35,6 +35,7 @@ def write_store(
     message: str = "",
     chunks: Mapping[str, int] | None = None,
     bases: Mapping[Place, Saved] | None = None,
+    overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     sent: list[Saved] | None = None,
 ) -> Saved | None:
@@ -59,6 +60,8 @@ def write_store(
         Sizes of the compressed chunks along ``row`` and ``wavelength``.
     bases : mapping of Place to Saved, optional
         The versions that the snapshot comes from, or was saved as, by where they are.
+    overwrite : bool
+        Save also if others have saved since the version it comes from.
     storage_options : mapping, optional
         See `open_place`.
     sent : list, optional
@@ -102,7 +105,8 @@ def write_store(
         write_npy(place.root, snapshot)
         return None
     base = (bases or {}).get(place)
-    return write_zarr(place, snapshot, compression, sizes, message, None if base is None else base.version, sent)
+    version = None if base is None else base.version
+    return write_zarr(place, snapshot, compression, sizes, message, version, overwrite, sent)
 
 
 def committed(saved: Saved) -> bool:

@@ -51,6 +51,7 @@ def write_zarr(
     chunks: Mapping[str, int],
     message: str,
     base: Version | None,
+    overwrite: bool = False,
     sent: list[Saved] | None = None,
 ) -> Saved:
     """Save a snapshot as the new current version of a store.
@@ -66,6 +67,8 @@ def write_zarr(
     message : str
     base : Version or None
         The version that the snapshot comes from: if it is not the current one, others have saved since.
+    overwrite : bool
+        Save all the same then.
     sent : list, optional
         Gets what is saved just before it is committed, for whom an error comes after that.
 
@@ -85,9 +88,10 @@ def write_zarr(
             place.prepare()
             if history is None:
                 history = read_history(place) or History(())
-            _check_base(place, history, base)
+            if not overwrite:
+                _check_base(place, history, base)
             generation = _claimed(place, history)
-            saved = _write_version(place, snapshot, compression, chunks, message, history, generation, sent)
+            saved = _write_version(place, snapshot, compression, chunks, message, history, generation, base, sent)
         except BaseException as error:
             # A bucket may still apply a manifest that was sent, long after the error: then its objects must be there.
             if place.links or not sent or isinstance(error, ConflictError):
@@ -139,6 +143,7 @@ def _write_version(
     message: str,
     history: History,
     generation: str,
+    base: Version | None,
     sent: list[Saved],
 ) -> Saved:
     try:
@@ -150,7 +155,9 @@ def _write_version(
     sources = [_in_stored_order(source, before.get(source.name)) for source in snapshot.sources]
     folders = folder_names([source.name for source in sources], kept)
     with Work(place.workers) as work:
-        out = Generation(place, int(generation), previous.files, work)
+        # a store that was made anew at the same place has other files under the names that the snapshot knows
+        trusted = base is not None and base.stamp in {version.stamp for version in history.versions}
+        out = Generation(place, int(generation), previous.files, work, trusted)
         begun = []
         for source, folder in zip(sources, folders, strict=True):
             old = before.get(source.name)

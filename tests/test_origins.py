@@ -2,12 +2,13 @@
 
 import copy
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 
-from spectroxr import ConflictError, SpectroDataset
-from spectroxr.place import open_place
+from spectroxr import ConflictError, SpectroDataset, StoreError
+from spectroxr.place import Entry, open_place
 
 
 def pickled(ds):
@@ -134,3 +135,29 @@ def test_dask_spectra_that_fail_change_nothing():
     with pytest.raises(RuntimeError, match="boom"):
         ds.update_x({"nir": np.zeros((6, 5), "f4"), "mir": bad}, range(6), "raw")
     assert all((x == 1).all() for x in ds.x())
+
+
+@KINDS
+@pytest.mark.parametrize("cloud", [False, True], ids=["disk", "bucket"])
+def test_a_store_made_anew_at_the_same_path_lends_no_chunks(tmp_path, compression, cloud):
+    if cloud:
+        pytest.importorskip("obstore")
+    path = f"memory://{tmp_path.name}/a" if cloud else tmp_path / "a"
+    made(1.0).save(path, compression=compression)
+    mine = SpectroDataset.load(path)
+    if cloud:
+        place = open_place(path)
+        for generation in place.generations():
+            place.remove([*place.entries(generation)])
+        place.remove([Entry("manifest.json", 0, 0.0)])
+    else:
+        shutil.rmtree(path)
+    made(2.0).save(path, compression=compression)
+    if compression is None and not cloud:
+        mine.save(path, compression=None, overwrite=True)  # the map outlives the file
+        assert (SpectroDataset.load(path).x()[0] == 1).all()
+    else:
+        with pytest.raises(StoreError, match="damaged|missing"):
+            mine.save(path, compression=compression, overwrite=True)
+    assert (SpectroDataset.load(path, version=1).x()[0] == 2).all()
+    SpectroDataset.verify(path)

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import spectroxr
 from spectroxr import chunks, localplace, manifest, npystore, rawshard, sidetables, storage, zarrgroup, zarrstore
 from spectroxr import generation as writing
 from spectroxr.errors import StoreError
@@ -927,3 +928,19 @@ def test_mapped_open_reads_no_spectra(tmp_path, format):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8e6 and found.sources[0].planes[0].shape == (20_000, 1000)
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "zlib"])
+def test_a_chunk_in_the_place_of_another_is_seen(tmp_path, compression):
+    ds = spectroxr.SpectroDataset()
+    ds.add_features({"nir": np.random.default_rng(0).random((2, 32), "f4")})
+    ds.save(tmp_path / "a", compression=compression, chunks={"row": 1})
+    first, second = (tmp_path / f"a/000001/features.zarr/nir/spectra/c/{row}/0/0" for row in (0, 1))
+    assert first.stat().st_size == second.stat().st_size
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+    with pytest.raises(StoreError, match=r"c/\d/0/0 is damaged"):
+        spectroxr.SpectroDataset.load(tmp_path / "a").x()
+    with pytest.raises(StoreError, match=r"c/\d/0/0 is damaged"):
+        spectroxr.SpectroDataset.verify(tmp_path / "a")
