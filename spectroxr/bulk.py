@@ -1,8 +1,8 @@
 """Work on more spectra than memory holds: block by block, on whatever Dask scheduler is active.
 
-All functions take datasets in memory too, and give the same numbers. With a dataset loaded with ``chunks=`` the blocks
-are Dask's, and are computed by its threads, its processes or the workers of a cluster; else one after the other here.
-Sums are kept in float64.
+All functions take datasets in memory too, and give the same numbers, NaN and infinities included. With a dataset loaded
+with ``chunks=`` the blocks are Dask's, and are computed by its threads, its processes or the workers of a cluster; else
+one after the other here. Sums are kept in float64.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from spectroxr.blockwise import blocks, of_one_source, reduced, rows_of
+from spectroxr.grouping import check_free, groups_of
 from spectroxr.lazyread import any_dask
 from spectroxr.moments import Moments, group_quantiles, joined, joined_products, products
 from spectroxr.schema import Array, Filter
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CrossProducts", "batches", "cross_products", "statistics", "transform"]
 
-#: A block that is read here has about this many bytes.
-_BLOCK_BYTES = 1 << 24
 #: All samples of so many wavelengths that they have about this many bytes are taken together for quantiles.
 _BAND_BYTES = 1 << 23
+#: What the statistics hold besides the groups.
+_TAKEN = ("count", "mean", "var", "quantiles", "quantile", "processing", "wavelength")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def transform(
     ds : SpectroDataset
     function : callable
         Takes an array ``(n, wavelength)`` and returns one of the same shape, each row from that row alone; for instance
-        the ``transform`` of a fitted scikit-learn transformer. It must be picklable for a cluster.
+        the ``transform`` of a fitted scikit-learn transformer. The array is read-only. It must be picklable for a
+        cluster.
     processing_hash : str
         Name of the variant.
     source : str, optional
@@ -107,7 +110,7 @@ def transform(
            [-1.,  0.,  1.]])
     """
     features = ds.features
-    chosen = _selection(ds, filter, source, parent)
+    chosen = of_one_source(ds, filter, source, parent)
     name = chosen.sources[0]
     dtype = features.cells.sources[name].dtype
     work = _Checked(function, dtype)
@@ -118,7 +121,7 @@ def transform(
     else:
         result = np.empty((len(chosen.samples), len(features.cells.sources[name].axis)), dtype)
         start = 0
-        for block in _blocks(ds, chosen):
+        for block in blocks(ds, chosen):
             part = work(block())
             result[start : start + len(part)] = part
             start += len(part)
@@ -133,7 +136,9 @@ class _Checked:
     dtype: Any
 
     def __call__(self, block: Array) -> Array:
-        made = np.asarray(self.function(block))
+        given = block.view()
+        given.flags.writeable = False
+        made = np.asarray(self.function(given))
         if made.shape != block.shape:
             raise ValueError(
                 f"the function made {made.shape} of spectra {block.shape}; a change of the axis makes a new source, "
@@ -190,7 +195,7 @@ def batches(
     features = ds.features
     whole = features.resolver.resolve(filter, features.cells.epoch)
     if rows is None:
-        rows = _rows_of(ds, whole)
+        rows = rows_of(ds, whole)
     if rows < 1:
         raise ValueError(f"rows is at least 1, not {rows}.")
     version = None if target is None else ds.targets.current(True)
@@ -218,11 +223,11 @@ def statistics(
     source : str, optional
         Which source (default: the only one selected).
     by : str, optional
-        A column of the index, the metadata or the targets to group the samples by; a null is a group of its own,
-        labelled NaN.
+        A column of the index, the metadata or the targets to group the samples by, not called like a part of the
+        result. Nulls are a group of their own, the last, labelled NaN, NaT or None (`pandas.isna` knows all three).
     quantiles : sequence of float from 0 to 1
-        Exact, as `numpy.quantile`. All samples of a few wavelengths are in memory at a time; each pass over a few
-        wavelengths reads the chunks of all rows.
+        Exact, as `numpy.quantile`, which is NaN where it interpolates next to an infinity. All samples of a few
+        wavelengths are in memory at a time; each pass over a few wavelengths reads the chunks of all rows.
 
     Returns
     -------
@@ -234,38 +239,45 @@ def statistics(
     Raises
     ------
     ValueError
-        If several sources are selected and none is named, or nothing matches.
+        If several sources are selected and none is named, nothing matches, a quantile is not from 0 to 1, or `by` is
+        called ``count``, ``mean``, ``var``, ``quantiles`` or ``quantile``.
+    TypeError
+        If `by` is not one name, its column holds lists, or `quantiles` is not a sequence of numbers.
 
     Notes
     -----
+    NaN and infinities count as in numpy, in whatever block they are: with a NaN, or infinities of both signs, the mean
+    is NaN, with those of one sign it is that infinity, and the variance is NaN in each case. Finite spectra have a
+    finite mean, also where the sum of `numpy.mean` overflows; their variance is inf where the sum of squares does.
+
     Means and sums of squares of blocks are joined by the formulas of Chan, Golub and LeVeque, The American Statistician
     37 (1983) 242-247, which lose no digits to large means.
     """
     import xarray as xr
 
-    chosen = _selection(ds, filter, source, None)
+    chosen = of_one_source(ds, filter, source, None)
     name = chosen.sources[0]
-    labels, codes = _groups(ds, chosen.samples, by)
+    labels, codes = _grouped(ds, chosen.samples, by)
+    levels = _levels(quantiles)
     groups = len(labels)
-    count, mean, squares = _reduced(ds, chosen, Moments(groups), joined, codes)
+    count, mean, squares = reduced(ds, chosen, Moments(groups), joined, codes)
     shape = (groups, len(chosen.processings), -1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: dict[str, Any] = {
-            "count": (("group",), count.astype(np.int64)),
-            "mean": (("group", "processing", "wavelength"), mean.reshape(shape)),
-            "var": (("group", "processing", "wavelength"), (squares / count[:, None]).reshape(shape)),
-        }
+    found: dict[str, Any] = {
+        "count": (("group",), count.astype(np.int64)),
+        "mean": (("group", "processing", "wavelength"), mean.reshape(shape)),
+        "var": (("group", "processing", "wavelength"), (squares / count[:, None]).reshape(shape)),
+    }
     axis = ds.features.cells.sources[name].axis.take(chosen.bands[name])
     coords: dict[str, Any] = {"processing": list(chosen.processings), "wavelength": axis.values}
-    if len(quantiles):
-        values = _quantiles(ds, chosen, codes, groups, np.asarray(quantiles, dtype=np.float64))
+    if len(levels):
+        values = _quantiles(ds, chosen, codes, groups, levels)
         dims = ("quantile", "group", "processing", "wavelength")
-        found["quantiles"] = (dims, values.reshape(len(quantiles), *shape))
-        coords["quantile"] = list(quantiles)
+        found["quantiles"] = (dims, values.reshape(len(levels), *shape))
+        coords["quantile"] = levels
     result = xr.Dataset(found, coords=coords)
     if by is None:
         return result.isel(group=0)
-    return result.rename(group=by).assign_coords({by: np.array(labels)})
+    return result.rename(group=by).assign_coords({by: labels})
 
 
 def cross_products(
@@ -294,20 +306,28 @@ def cross_products(
     Raises
     ------
     ValueError
-        If a target is missing or not a number, several sources are selected and none is named, or nothing matches.
+        If a target is missing or not a number, squares of finite values overflow float64, several sources are selected
+        and none is named, or nothing matches.
 
     Notes
     -----
+    A feature with a NaN or an infinity has the mean that numpy gives, and NaN in its row and column; the others are not
+    changed by it. Filter such samples or wavelengths out before solving.
+
     Blocks are joined as in `statistics`. For PLS from cross products see Dayal and MacGregor, Journal of Chemometrics
     11 (1997) 73-85.
     """
-    chosen = _selection(ds, filter, source, None)
+    chosen = of_one_source(ds, filter, source, None)
     y = np.asarray(ds.targets.values(chosen.samples, ds.targets.current(True), target))
     y = y[:, None] if y.ndim == 1 else y
     if y.dtype.kind not in "fiub" or not np.isfinite(y.astype(np.float64)).all():
         raise ValueError(f"target {target!r} has missing values or is not numeric; filter these samples out.")
-    n, mean, matrix = _reduced(ds, chosen, products, joined_products, y.astype(np.float64))
+    n, mean, matrix = reduced(ds, chosen, products, joined_products, y.astype(np.float64))
+    large = np.flatnonzero(np.isfinite(mean) & ~np.isfinite(np.diagonal(matrix)))
     width = len(mean) - y.shape[1]
+    if len(large):
+        what = f"feature {large[0]} of the spectra" if large[0] < width else f"target {target!r}"
+        raise ValueError(f"the squares of {what} overflow float64 (its mean is {mean[large[0]]:g}); scale it down.")
     return CrossProducts(
         int(n),
         mean[:width],
@@ -318,83 +338,25 @@ def cross_products(
     )
 
 
-def _selection(ds: SpectroDataset, filter: Filter, source: str | None, processing: str | None) -> Selection:
-    features = ds.features
-    only = None if source is None else features.cells.source(source).name
-    wanted = filter
-    if processing is not None:
-        if isinstance(filter, dict):
-            wanted = {**filter, "processing": processing}
-        elif filter is None:
-            wanted = {"processing": processing}
-        else:
-            wanted = filter & (pl.col("processing") == processing)
-    chosen = features.resolver.resolve(wanted, features.cells.epoch, only)
-    if len(chosen.sources) != 1:
-        raise ValueError(f"{list(chosen.sources)} are selected; name one with source=...")
-    return chosen
-
-
-def _rows_of(ds: SpectroDataset, chosen: Selection) -> int:
-    """Return how many samples make a block."""
-    sources = [ds.features.cells.sources[name] for name in chosen.sources]
-    line: int = sum(len(source.axis) * source.dtype.itemsize for source in sources) * len(chosen.processings)
-    return max(1, _BLOCK_BYTES // max(1, line))
-
-
-def _blocks(ds: SpectroDataset, chosen: Selection) -> Iterator[Callable[[], Array]]:
-    """Yield what reads the spectra of some samples after the other, ``(n, feature)``."""
-    features, step = ds.features, _rows_of(ds, chosen)
-    for start in range(0, len(chosen.samples), step):
-        part = features.resolver.select(
-            chosen.samples[start : start + step], chosen.processings, chosen.sources, chosen.bands
-        )
-        yield lambda part=part: np.asarray(features.read(part, "2d")[0])  # type: ignore[misc]
-
-
-def _reduced(
-    ds: SpectroDataset,
-    chosen: Selection,
-    function: Callable[[Array, Array], Any],
-    join: Callable[[Any, Any], Any],
-    beside: Array,
-) -> Any:
-    """Return what a function makes of each block of spectra and the lines of `beside` that belong to it, joined."""
-    if not any_dask(ds.features.cells.sources, chosen):
-        made, start = None, 0
-        for block in _blocks(ds, chosen):
-            values = block()
-            part = function(values, beside[start : start + len(values)])
-            made = part if made is None else join(made, part)
-            start += len(values)
-        return made
-    import dask
-
-    ask: Any = dask
-    lazy: Any = ds.features.read(chosen, "2d")[0]
-    lazy = lazy.rechunk({1: -1})
-    ends = np.cumsum(lazy.chunks[0])
-    work = ask.delayed(function, pure=False)
-    tasks = [
-        work(block, beside[end - size : end])
-        for block, size, end in zip(lazy.to_delayed()[:, 0], lazy.chunks[0], ends, strict=True)
-    ]
-    joining = ask.delayed(join, pure=False)
-    while len(tasks) > 1:
-        pairs = [joining(*tasks[k : k + 2]) for k in range(0, len(tasks) - 1, 2)]
-        tasks = pairs + (tasks[-1:] if len(tasks) % 2 else [])
-    return ask.compute(tasks[0])[0]
-
-
-def _groups(ds: SpectroDataset, samples: Array, by: str | None) -> tuple[list[Any], Array]:
+def _grouped(ds: SpectroDataset, samples: Array, by: str | None) -> tuple[Array, Array]:
     """Return the labels of groups, in order, and the group of each sample."""
     if by is None:
-        return [None], np.zeros(len(samples), dtype=np.intp)
-    column = ds.features.column(by).gather(pl.Series(samples))
-    table = pl.DataFrame({"label": column})
-    labels = table.unique().sort("label", nulls_last=True).with_row_index("code")
-    codes = table.join(labels, on="label", how="left", nulls_equal=True, maintain_order="left")["code"]
-    return labels["label"].to_list(), codes.to_numpy().astype(np.intp)
+        return np.array([None]), np.zeros(len(samples), dtype=np.intp)
+    if not isinstance(by, str):
+        raise TypeError(f"by is the name of one column, not {by!r}.")
+    column = ds.features.column(by)
+    check_free(by, _TAKEN)
+    return groups_of(column.gather(pl.Series(samples)))
+
+
+def _levels(quantiles: Sequence[float]) -> Array:
+    """Return which quantiles are wanted, checked."""
+    levels = np.asarray(quantiles)
+    if levels.ndim != 1 or (levels.size and levels.dtype.kind not in "fiu"):
+        raise TypeError(f"quantiles is a sequence of numbers from 0 to 1, such as [0.05, 0.95], not {quantiles!r}.")
+    for level in levels[~((levels >= 0) & (levels <= 1))]:
+        raise ValueError(f"quantiles are from 0 to 1, not {level}.")
+    return levels.astype(np.float64)
 
 
 def _quantiles(ds: SpectroDataset, chosen: Selection, codes: Array, groups: int, wanted: Array) -> Array:
@@ -404,8 +366,8 @@ def _quantiles(ds: SpectroDataset, chosen: Selection, codes: Array, groups: int,
     positions = np.arange(len(source.axis))[chosen.bands[name]]
     count, samples = len(chosen.processings), len(chosen.samples)
     step = max(1, _BAND_BYTES // max(1, samples * source.dtype.itemsize * count))
-    blocks = [place[0] for p in chosen.processings if (place := source.where(p))]
-    planes = [block.plane for block in blocks if isinstance(block, LazyBlock)]
+    homes = [place[0] for p in chosen.processings if (place := source.where(p))]
+    planes = [home.plane for home in homes if isinstance(home, LazyBlock)]
     bands = [positions[start : start + step] for start in range(0, len(positions), step)]
     if any_dask({name: source}, chosen) and len(planes) == count and all(isinstance(p, StoredPlane) for p in planes):
         import dask
