@@ -1,3 +1,4 @@
+import datetime
 import json
 import os
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 from limited import centred
 from sklearn.decomposition import IncrementalPCA
 
-from spectroxr import SpectroDataset, bulk
+from spectroxr import SpectroDataset, UnknownNameError, blockwise, bulk
+from spectroxr.moments import Moments, joined
 
 
 def built(rows, width=700, sources=("nir",)):
@@ -130,6 +132,227 @@ def test_several_sources_want_a_name():
     ds.update_y([1.0, np.nan, 2, 3], range(4), "regression", target="fat")
     with pytest.raises(ValueError, match="missing"):
         bulk.cross_products(ds, "fat", source="nir")
+
+
+def odd_spectra(dtype):
+    """30 spectra, each of whose wavelengths has something else that is odd."""
+    x = np.random.default_rng(1).normal(size=(30, 13)).astype(dtype)
+    x[0, 1] = x[14, 2] = x[29, 3] = np.inf
+    x[0, 4], x[29, 4] = np.inf, -np.inf
+    x[14, 5] = -np.inf
+    x[15, 6], x[3, 6] = np.nan, np.inf
+    x[:, 7], x[:, 8] = np.nan, np.inf
+    x[:, 9] *= dtype(1e30)
+    x[:, 10] += dtype(1e6)
+    x[::2, 11] = -np.inf
+    x[:, 12] = 0.25
+    return x
+
+
+@pytest.fixture(scope="module", params=[np.float32, np.float64])
+def odd(request, tmp_path_factory):
+    """What is odd, in memory and in a store; groups of one sample, of nulls, and of some blocks only."""
+    x = odd_spectra(request.param)
+    ds = SpectroDataset()
+    ds.add_features([x])
+    labels = ["alone", *["first"] * 9, *["second", None] * 8, *["last"] * 3, None]
+    ds.add_meta(pl.DataFrame({"site": labels}))
+    ds.add_targets(pl.DataFrame({"protein": np.arange(30.0)}))
+    path = tmp_path_factory.mktemp("odd") / "odd.spectro"
+    ds.save(path, chunks={"row": 7})
+    return x, labels, path
+
+
+def odd_kinds(path, rows, monkeypatch):
+    """Datasets that are read in blocks of so many rows."""
+    whole = SpectroDataset.load(path, lazy=False)
+    monkeypatch.setattr(blockwise, "_BLOCK_BYTES", rows * whole.x()[0][:1].nbytes)
+    monkeypatch.setattr(bulk, "_BAND_BYTES", rows * 100)
+    computed = SpectroDataset.load(path, chunks={"row": rows})
+    computed.update_x({computed.features.sources[0].name: computed.x()[0] * 1}, range(30), "computed")
+    return {
+        "memory": (whole, "raw"),
+        "lazy": (SpectroDataset.load(path), "raw"),
+        "dask": (SpectroDataset.load(path, chunks={"row": rows, "wavelength": 4}), "raw"),
+        "computed": (computed, "computed"),
+    }
+
+
+BLOCKS = [1, 7, 15, 30]
+
+
+@pytest.mark.parametrize("rows", BLOCKS)
+def test_statistics_of_infinities_are_those_of_numpy(odd, rows, monkeypatch):
+    x, labels, path = odd
+    groups = {label: x[[one == label for one in labels]] for label in ("alone", "first", "last", "second", None)}
+    for name, (one, processing) in odd_kinds(path, rows, monkeypatch).items():
+        chosen = {"processing": processing}
+        by_site = bulk.statistics(one, chosen, by="site", quantiles=[0, 0.3, 1]).isel(processing=0)
+        assert by_site["site"].values[:4].tolist() == ["alone", "first", "last", "second"]
+        found = [bulk.statistics(one, chosen, quantiles=[0, 0.3, 1]).isel(processing=0)]
+        found += [by_site.isel(site=k) for k in range(len(groups))]
+        for part, some in zip([x, *groups.values()], found, strict=True):
+            with np.errstate(all="ignore"):
+                mean, var = part.astype("f8").mean(0), part.astype("f8").var(0)
+                levels = np.quantile(part, [0, 0.3, 1], axis=0)
+            assert some["count"] == len(part)
+            np.testing.assert_allclose(some["mean"], mean, rtol=1e-11, atol=1e-15, err_msg=name)
+            np.testing.assert_allclose(some["var"], var, rtol=1e-8, atol=1e-25, err_msg=name)
+            np.testing.assert_array_equal(some["quantiles"], levels, err_msg=name)
+        right = [np.inf, np.inf, np.inf, np.nan, -np.inf, np.nan, np.nan, np.inf]
+        np.testing.assert_array_equal(found[0]["mean"][1:9], right)
+        assert np.isnan(found[0]["var"][1:9]).all() and np.isfinite(found[0]["var"][[0, 9, 10, 12]]).all()
+
+
+@pytest.mark.parametrize("rows", BLOCKS)
+def test_cross_products_of_infinities_are_those_of_numpy(odd, rows, monkeypatch):
+    x, _, path = odd
+    good = [0, 9, 10, 12]
+    xc = x[:, good].astype("f8") - x[:, good].mean(0, dtype="f8")
+    bad = np.setdiff1d(np.arange(13), good)
+    for one, processing in odd_kinds(path, rows, monkeypatch).values():
+        found = bulk.cross_products(one, "protein", {"processing": processing})
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(found.x_mean, x.astype("f8").mean(0), rtol=1e-11, atol=1e-15)
+        right = xc.T @ xc
+        size = np.sqrt(np.outer(np.diag(right), np.diag(right)))
+        assert (np.abs(found.xtx[np.ix_(good, good)] - right) <= 1e-8 * size).all()
+        assert np.isnan(found.xtx[bad]).all() and np.isnan(found.xtx[:, bad]).all()
+        assert np.isnan(found.xty[bad]).all() and np.isfinite(found.xty[good]).all()
+        np.testing.assert_allclose(found.yty, [[np.arange(30).var() * 30]])
+
+
+def fitted(ds, filter, rows):
+    pca = IncrementalPCA(1)
+    for (part,), _ in bulk.batches(ds, filter, rows=rows):
+        pca.partial_fit(part)
+    return pca
+
+
+@pytest.mark.parametrize("rows", [7, 30])
+def test_incremental_pca_says_that_it_takes_no_infinities(odd, rows, monkeypatch):
+    for one, processing in odd_kinds(odd[2], rows, monkeypatch).values():
+        for place in (1, 2, 3, 5, 6, 7):  # an infinity in the first, in the middle and in the last block, a NaN
+            with pytest.raises(ValueError, match=r"contains (NaN|infinity)"):
+                fitted(one, {"processing": processing, "wavelength": [0, place]}, rows)
+        assert fitted(one, {"processing": processing, "wavelength": [0, 12]}, rows).n_samples_seen_ == 30
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_values_whose_sums_or_squares_overflow(rows, tmp_path, monkeypatch):
+    ds = SpectroDataset()
+    x = np.tile([[1.7e308, 1.7e308, 1e200], [1.7e308, -1.7e308, 3e200]], (4, 1))
+    ds.add_features([x])
+    ds.add_targets(pl.DataFrame({"protein": np.arange(8.0), "site": np.arange(8) * 1e200}))
+    ds.save(tmp_path / "a.spectro")
+    monkeypatch.setattr(blockwise, "_BLOCK_BYTES", rows * 24)
+    for one in (ds, SpectroDataset.load(tmp_path / "a.spectro", chunks={"row": rows})):
+        found = bulk.statistics(one)
+        np.testing.assert_allclose(found["mean"].values[0], [1.7e308, 0, 2e200], rtol=1e-14, atol=1e293)
+        np.testing.assert_array_equal(found["var"].values[0], [0, np.inf, np.inf])
+        with pytest.raises(ValueError, match=r"feature 1 of the spectra overflow float64"):
+            bulk.cross_products(one, "protein")
+        with pytest.raises(ValueError, match=r"target 'site' overflow float64"):
+            bulk.cross_products(one, "site", {"wavelength": 0})
+        assert bulk.cross_products(one, "protein", {"wavelength": 0}).xtx == 0
+
+
+def test_a_block_without_a_group_does_not_change_that_group():
+    work = Moments(2)
+    for value in (np.inf, np.nan, 1.7e308):
+        one, other = work(np.array([[value]]), np.array([0])), work(np.array([[2.0]]), np.array([1]))
+        for both in (joined(one, other), joined(other, one)):
+            np.testing.assert_array_equal(both[0], [1, 1])
+            np.testing.assert_array_equal(both[1], [[value], [2.0]])
+            np.testing.assert_array_equal(both[2], [[0.0 if np.isfinite(value) else np.nan], [0.0]])
+    empty = work(np.empty((0, 1)), np.empty(0, int))
+    assert [part.tolist() for part in joined(empty, one)] == [part.tolist() for part in one]
+
+
+NAMES = sorted({*bulk._TAKEN} - {"processing", "wavelength"})
+
+
+@pytest.mark.parametrize("quantiles", [[], [0.5]])
+@pytest.mark.parametrize("add", ["add_meta", "add_targets"])
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_called_like_a_result(name, add, quantiles):
+    ds = built(8, 7)
+    getattr(ds, add)(pl.DataFrame({name: np.arange(8) % 2}))
+    with pytest.raises(ValueError, match=rf"column '{name}' is called like .* add_meta under another name"):
+        bulk.statistics(ds, by=name, quantiles=quantiles)
+    ds.add_meta(pl.DataFrame({"renamed": np.arange(8) % 2}))
+    assert bulk.statistics(ds, by="renamed")["count"].values.tolist() == [4, 4]
+
+
+def test_every_name_of_the_result_is_known_as_such():
+    ds = built(8, 7)
+    found = bulk.statistics(ds, by="site", quantiles=[0.5])
+    assert {*found.variables, *found.dims} - {"site"} == {*bulk._TAKEN}
+    for name in ("processing", "wavelength"):
+        with pytest.raises(UnknownNameError, match=f"unknown column '{name}'"):
+            bulk.statistics(ds, by=name)
+    for name in ("row", "sample", "origin", "partition", "group", "branch"):
+        some = bulk.statistics(ds, by=name, quantiles=[0.5])
+        assert some["mean"].dims == (name, "processing", "wavelength") and some["count"].sum() == 8
+    for names in (["site"], ["site", "partition"], ("site", "mean"), 1):
+        with pytest.raises(TypeError, match="by is the name of one column"):
+            bulk.statistics(ds, by=names)
+
+
+DAY = datetime.datetime(2026, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        (pl.Series([1, None, 1, 2]), np.array([1.0, 2.0, np.nan])),
+        (pl.Series([0.0, -0.0, None, 1.0]), np.array([0.0, 1.0, np.nan])),
+        (pl.Series([float("nan"), None, 1.0, 1.0]), [1.0, np.nan, None]),
+        (pl.Series([2**53, 2**53 + 1, None, 2**53]), [2**53, 2**53 + 1, None]),
+        (pl.Series([2**53, 2**53 + 1] * 2), np.array([2**53, 2**53 + 1])),
+        (pl.Series([True, None, False, True]), [False, True, None]),
+        (pl.Series([DAY, None, DAY, DAY]), np.array([DAY, "NaT"], "M8[us]")),
+        (pl.Series([3, 1, 2, 1]).cast(pl.Datetime("ns")), np.array([1, 2, 3]).astype("M8[ns]")),
+        (pl.Series([None] * 4, dtype=pl.Float64), np.array([np.nan])),
+    ],
+)
+def test_labels_of_groups_keep_their_dtype_and_tell_all_apart(values, labels):
+    ds = built(4, 7)
+    ds.add_meta(pl.DataFrame({"lot": values}))
+    found = bulk.statistics(ds, by="lot")
+    assert found["lot"].dtype == (labels.dtype if isinstance(labels, np.ndarray) else object)
+    assert [str(label) for label in found["lot"].values] == [str(label) for label in labels]
+    assert found["count"].sum() == 4
+
+
+def test_statistics_refuse_what_makes_no_groups_or_quantiles():
+    ds = built(4, 7)
+    ds.add_meta(pl.DataFrame({"lots": [[1], [2], [1], None]}))
+    with pytest.raises(TypeError, match=r"column 'lots' holds List\(Int64\)"):
+        bulk.statistics(ds, by="lots")
+    for wrong in (2.0, -0.1, np.nan):
+        with pytest.raises(ValueError, match=f"from 0 to 1, not {wrong}"):
+            bulk.statistics(ds, quantiles=[0.5, wrong])
+    for odd in (0.5, ["a"], [[0.5]]):
+        with pytest.raises(TypeError, match="quantiles is a sequence of numbers"):
+            bulk.statistics(ds, quantiles=odd)
+
+
+def halve(block):
+    block /= 2
+    return block
+
+
+def halved(ds):
+    bulk.transform(ds, halve, "half")
+    ds.x({"processing": "half"}, copy=True)
+
+
+def test_transform_hands_out_nothing_that_can_be_written(small):
+    for name, one in kinds(small[1]).items():
+        with pytest.raises(ValueError, match="read-only"):
+            halved(one)
+        np.testing.assert_array_equal(one.x({"processing": "raw"}, copy=True)[0], small[0].x()[0], err_msg=name)
 
 
 @pytest.fixture(scope="module")
