@@ -13,6 +13,7 @@ from spectroxr.chunks import ChunkTable, Grid
 from spectroxr.errors import StoreError
 from spectroxr.history import Version, record_json, record_of
 from spectroxr.manifest import RESTORE, decode_json
+from spectroxr.parts import Part
 from spectroxr.place import Place, Record, fetch
 from spectroxr.schema import Array
 from spectroxr.stored import StoredArray
@@ -85,10 +86,13 @@ class Contents:
     files : dict of str to Record
         Tables, documents, and the metadata and coordinates of the Zarr group, by name within the generation.
     sources : tuple of StoredSource
+    tables : dict of str to tuple of Part
+        The parts of each table; a table that is not named is in one file. So are all before format 3.
     """
 
     files: dict[str, Record] = field(default_factory=dict)
     sources: tuple[StoredSource, ...] = ()
+    tables: dict[str, tuple[Part, ...]] = field(default_factory=dict)
 
     def file(self, place: Place, version: Version, name: str) -> Record:
         """Return the record of a file.
@@ -106,6 +110,7 @@ class Contents:
         """Return the description of the version as JSON."""
         return {
             "files": {name: record_json(record) for name, record in sorted(self.files.items())},
+            "tables": {name: [part.as_json() for part in parts] for name, parts in self.tables.items()},
             "sources": [source.as_json() for source in self.sources],
         }
 
@@ -120,7 +125,9 @@ class Contents:
         """
         said = decode_json(data, where)
         files = {name: record_of(given) for name, given in said["files"].items()}
-        return Contents(files, tuple(_source(place, about, chunks, where) for about in said["sources"]))
+        sources = tuple(_source(place, about, chunks, where) for about in said["sources"])
+        tables = {name: tuple(map(Part.from_json, parts)) for name, parts in said.get("tables", {}).items()}
+        return Contents(files, sources, tables)
 
 
 def _source(place: Place, about: dict[str, Any], chunks: pl.DataFrame, where: str) -> StoredSource:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import polars as pl
 
 from spectroxr.cells import sample_ids
 from spectroxr.features import FeatureBlock
+from spectroxr.later import Late, Later
 from spectroxr.log import enabled, log
 from spectroxr.schema import Array, Filter
 from spectroxr.targets import TargetBlock
@@ -21,10 +22,12 @@ __all__ = ["FoldsManager"]
 class FoldsManager:
     """A list of folds of sample ids; usually reached as ``ds.folds``."""
 
+    _folds: Late[list[tuple[Array, Array]]] = Late()
+
     def __init__(self, features: FeatureBlock, targets: TargetBlock) -> None:
         self._features = features
         self._targets = targets
-        self._folds: list[tuple[Array, Array]] = []
+        self._folds = []
 
     def __len__(self) -> int:
         return len(self._folds)
@@ -232,15 +235,25 @@ class FoldsManager:
 
         return parts()
 
-    def snapshot(self) -> list[dict[str, list[int]]]:
-        """Return what is to be stored."""
-        return self.folds
+    @property
+    def unread(self) -> Later[Any] | None:
+        """What this will be read from when it is first asked for; None if it is here."""
+        return FoldsManager._folds.unread(self)
 
-    def restore(self, folds: Iterable[Mapping[str, Sequence[int]]]) -> None:
+    def snapshot(self) -> Any:
+        """Return what is to be stored: the folds, or, unread, where they are."""
+        unread = self.unread
+        return self.folds if unread is None else unread
+
+    def restore(self, folds: Any) -> None:
         """Take back what was stored."""
-        self._folds = [
-            (np.asarray(fold["train"], dtype=np.uint32), np.asarray(fold["val"], dtype=np.uint32)) for fold in folds
-        ]
+        self._folds = folds.then(_restored) if isinstance(folds, Later) else _restored(folds)
+
+
+def _restored(folds: Any) -> list[tuple[Array, Array]]:
+    return [
+        (np.asarray(fold["train"], dtype=np.uint32), np.asarray(fold["val"], dtype=np.uint32)) for fold in folds or []
+    ]
 
 
 def _pairs(folds: Any) -> list[tuple[Any, Any]]:

@@ -69,12 +69,22 @@ class Generation:
             with contextlib.suppress(FileNotFoundError, StoreError):
                 if self.place.links:
                     fetch(self.place, old)  # what is damaged is not shared but written again
-                shared = self.place.share(f"{self.name}/{name}", old.key, old.size)
-                self.files[name] = Record(shared, old.size, old.crc32c, content)
-                return self.files[name]
+                return self.share(name, old)
         self.files[name] = record = Record(f"{self.name}/{name}", len(data), checksum(data), content)
         self.work.start(self.place.write, record.key, [data])
         self.written += len(data)
+        return record
+
+    def share(self, name: str, old: Record) -> Record:
+        """Let a file be one of an earlier version.
+
+        Raises
+        ------
+        FileNotFoundError
+            If that is not there.
+        """
+        shared = self.place.share(f"{self.name}/{name}", old.key, old.size)
+        self.files[name] = record = Record(shared, old.size, old.crc32c, old.content)
         return record
 
 

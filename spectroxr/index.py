@@ -7,12 +7,14 @@ sample; ``branch`` belongs to the line. Sample ids are dense: sample ``i`` is li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
 
 from spectroxr.indextable import check_table
+from spectroxr.later import Late, Later
 from spectroxr.schema import INDEX_SCHEMA, SAMPLE_COLUMNS, Array
 
 __all__ = ["Index", "Lines", "distinct"]
@@ -43,7 +45,9 @@ def distinct(samples: Array) -> Array:
     return samples[np.sort(first)]
 
 
-@dataclass
+Held: TypeAlias = tuple[pl.DataFrame, dict[str, Lines], dict[tuple[str, str], Array]]
+
+
 class Index:
     """Authoritative table of samples and their versions.
 
@@ -52,25 +56,40 @@ class Index:
 
     Attributes
     ----------
-    samples : polars.DataFrame
-        ``row, sample, origin, partition, group``; line ``i`` is sample ``i``.
-    lines : dict of str to Lines
-        Per processing, in the order in which the processings were first written.
-    holes : dict of (processing, source) to ndarray of uint32
-        Samples, ascending, whose line that source does not have.
     version : int
         Grows with every change; caches are keyed by it.
     """
 
-    samples: pl.DataFrame = field(
-        default_factory=lambda: pl.DataFrame(schema={name: INDEX_SCHEMA[name] for name in SAMPLE_COLUMNS})
-    )
-    lines: dict[str, Lines] = field(default_factory=dict)
-    holes: dict[tuple[str, str], Array] = field(default_factory=dict)
-    version: int = 0
-    _table: tuple[int, pl.DataFrame] | None = field(default=None, repr=False)
-    _rows: tuple[int, Array] | None = field(default=None, repr=False)
-    _order: tuple[int, bool] | None = field(default=None, repr=False)
+    _held: Late[Held] = Late()
+
+    def __init__(
+        self,
+        samples: pl.DataFrame | None = None,
+        lines: dict[str, Lines] | None = None,
+        holes: dict[tuple[str, str], Array] | None = None,
+    ) -> None:
+        if samples is None:
+            samples = pl.DataFrame(schema={name: INDEX_SCHEMA[name] for name in SAMPLE_COLUMNS})
+        self._held = (samples, lines or {}, holes or {})
+        self.version = 0
+        self._table: tuple[int, pl.DataFrame] | None = None
+        self._rows: tuple[int, Array] | None = None
+        self._order: tuple[int, bool] | None = None
+
+    @property
+    def samples(self) -> pl.DataFrame:
+        """``row, sample, origin, partition, group``; line ``i`` is sample ``i``."""
+        return self._held[0]
+
+    @property
+    def lines(self) -> dict[str, Lines]:
+        """What exists per processing, in the order in which the processings were first written."""
+        return self._held[1]
+
+    @property
+    def holes(self) -> dict[tuple[str, str], Array]:
+        """Per (processing, source) the samples, ascending, uint32, whose line that source does not have."""
+        return self._held[2]
 
     def __len__(self) -> int:
         return self.samples.height
@@ -293,7 +312,7 @@ class Index:
 
     def swap(self, samples: pl.DataFrame, lines: dict[str, Lines], holes: dict[tuple[str, str], Array]) -> None:
         """Replace all parts at once."""
-        self.samples, self.lines, self.holes = samples, lines, holes
+        self._held = (samples, lines, holes)
         self.version += 1
 
     def holes_table(self) -> pl.DataFrame:
@@ -341,9 +360,13 @@ class Index:
         for (name, source), group in holes.group_by(["processing", "source"], maintain_order=True):
             self.holes[str(name), str(source)] = np.sort(group["sample"].to_numpy())
 
-    def adopt(self, other: Index) -> None:
-        """Become what `other` is."""
-        self.swap(other.samples, other.lines, other.holes)
+    def adopt(self, other: Index | Later[Index]) -> None:
+        """Become what `other` is, when that is known."""
+        if isinstance(other, Later):
+            self._held = other.then(lambda index: index._held)
+            self.version += 1
+        else:
+            self.swap(other.samples, other.lines, other.holes)
 
     def replace(self, table: pl.DataFrame) -> None:
         """Take the labels of `table`, which must have the same lines as this index.
@@ -390,18 +413,33 @@ def _from_sorted(table: pl.DataFrame, order: Sequence[str]) -> tuple[pl.DataFram
     names = runs["value"].to_list()
     if names != list(order) or len(set(names)) != len(names):
         return None
-    count = int(runs["len"][0]) if names else 0
+    sizes = runs["len"].to_list()
+    count = int(sizes[0]) if names else 0
     owners = table.slice(0, count).select(SAMPLE_COLUMNS)
+    ids, branch = table["sample"].to_numpy(), table["branch"].to_numpy()
+    everyone = np.arange(count, dtype=np.uint32)
+    alike = bool((runs["len"] == count).all()) and _repeats(table, count)
     lines: dict[str, Lines] = {}
     start = 0
-    for name, size in zip(names, runs["len"].to_list(), strict=True):
-        part = table.slice(start, size)
-        samples = part["sample"].to_numpy()
-        whole = size == count and bool(np.array_equal(samples, np.arange(count, dtype=np.uint32)))
-        if not whole and (not start or samples[-1] >= count or not bool(np.all(samples[1:] > samples[:-1]))):
-            return None
-        if start and not part.select(SAMPLE_COLUMNS).equals(owners if whole else owners[samples], null_equal=True):
-            return None
-        lines[name] = Lines(samples, part["branch"].to_numpy())
+    for name, size in zip(names, sizes, strict=True):
+        samples = ids[start : start + size]
+        if not start or not alike:
+            whole = size == count and bool(np.array_equal(samples, everyone))
+            if not whole and (not start or samples[-1] >= count or not bool(np.all(samples[1:] > samples[:-1]))):
+                return None
+            part = table.slice(start, size).select(SAMPLE_COLUMNS)
+            if start and not part.equals(owners if whole else owners[samples], null_equal=True):
+                return None
+        lines[name] = Lines(samples, branch[start : start + size])
         start += size
     return owners, lines
+
+
+def _repeats(table: pl.DataFrame, count: int) -> bool:
+    """Tell whether what belongs to the samples comes again every `count` lines."""
+    for name in SAMPLE_COLUMNS:
+        column = table[name]
+        later, earlier = column.slice(count), column.slice(0, max(0, len(column) - count))
+        if not later.equals(earlier, null_equal=True):
+            return False
+    return True

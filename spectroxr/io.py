@@ -12,6 +12,7 @@ import polars as pl
 from spectroxr.axis import Axis
 from spectroxr.errors import StoreError
 from spectroxr.index import Index
+from spectroxr.later import Later, value_of
 from spectroxr.layouts import readonly
 from spectroxr.lazyplane import PaddedPlane
 from spectroxr.lazyread import check_dask_chunks
@@ -55,7 +56,7 @@ def snapshot(ds: SpectroDataset) -> Snapshot:
         tuple(sources),
         cells.index.table,
         cells.index.holes_table(),
-        {"targets": targets, "metadata": ds.metadata.snapshot(), "predictions": ds.predictions.table},
+        {"targets": targets, "metadata": ds.metadata.snapshot(), "predictions": ds.predictions.snapshot()},
         {"folds": ds.folds.snapshot(), "lineage": {}, "state": state},
     )
 
@@ -94,12 +95,11 @@ def fill(ds: SpectroDataset, parts: Snapshot, chunks: Any = None) -> None:
     chunks = check_dask_chunks(chunks)
     cells = ds.features.cells
     state: dict[str, Any] = parts.documents.get("state") or {}
-    order = state.get("processings") or parts.index["processing"].unique(maintain_order=True).to_list()
-    try:
-        built = Index.from_tables(parts.index, parts.holes, order)
-    except (ValueError, pl.exceptions.PolarsError) as error:
-        raise StoreError(f"the index of the store contradicts itself: {error}") from None
-    cells.index.adopt(built)
+    rows = min((len(source.planes[0]) for source in parts.sources), default=0)
+    if isinstance(parts.index, Later) or isinstance(parts.holes, Later):
+        cells.index.adopt(Later(lambda: _index(parts, state.get("processings"), rows)))
+    else:
+        cells.index.adopt(_index(parts, state.get("processings"), rows))
     for given in parts.sources:
         axis = Axis(readonly(np.ascontiguousarray(given.wavelength)), dict(given.attrs), given.segments)
         source = FeatureSource(given.name, axis, given.planes[0].dtype, ds.features)
@@ -110,7 +110,21 @@ def fill(ds: SpectroDataset, parts: Snapshot, chunks: Any = None) -> None:
     ds.targets.restore(parts.tables["targets"], state.get("targets") or {})
     ds.metadata.restore(parts.tables["metadata"])
     ds.predictions.restore(parts.tables["predictions"])
-    ds.folds.restore(parts.documents.get("folds") or [])
+    ds.folds.restore(parts.documents.get("folds"))
+
+
+def _index(parts: Snapshot, order: list[str] | None, rows: int) -> Index:
+    table = value_of(parts.index)
+    try:
+        index = Index.from_tables(
+            table, value_of(parts.holes), order or table["processing"].unique(maintain_order=True).to_list()
+        )
+        last = int(index.rows.max(initial=-1))
+        if parts.sources and last >= rows:
+            raise ValueError(f"it refers to row {last}, but the spectra have {rows} rows.")
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        raise StoreError(f"the index of the store contradicts itself: {error}") from None
+    return index
 
 
 def _blocks(given: SourceSnapshot, chunks: Any) -> list[Block | LazyBlock]:
@@ -172,6 +186,7 @@ def save(
 ) -> int | None:
     """Write a dataset to a folder or bucket; see `SpectroDataset.save`. Returns the number of the version."""
     from spectroxr.storage import committed, write_store
+    from spectroxr.storedtables import rebound
 
     sent: list[Saved] = []
     try:
@@ -196,6 +211,8 @@ def save(
     ds.origins[saved.place] = saved
     for stored in saved.sources:
         _settle(ds.features.cells.sources[stored.name], stored, saved.place)
+    for block in (ds.targets, ds.metadata, ds.predictions, ds.folds):
+        rebound(block.unread, saved.place, saved.files)
     return saved.version.number
 
 

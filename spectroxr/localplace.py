@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from spectroxr.errors import ConflictError
-from spectroxr.manifest import replace_file, seal, sync
+from spectroxr.errors import ConflictError, StoreError
+from spectroxr.manifest import RESTORE, replace_file, seal, sync
 from spectroxr.place import MANIFEST, Entry
 from spectroxr.writerlock import only_writer
 
@@ -67,6 +67,15 @@ class LocalPlace:
         """Return parts of a file."""
         with open(self.path_of(key), "rb", buffering=0) as file:
             return [os.pread(file.fileno(), stop - start, start) for start, stop in zip(starts, stops, strict=True)]
+
+    def expect(self, key: str, size: int) -> None:
+        """Raise StoreError if a file is missing or has another size."""
+        try:
+            found = self.path_of(key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(f"{self.name_of(key)} is missing from the store. {RESTORE}") from error
+        if found != size:
+            raise StoreError(f"{self.name_of(key)} has {found} bytes instead of {size}; it is damaged. {RESTORE}")
 
     def write(self, key: str, parts: Iterable[Any]) -> None:
         """Write a new file and have its content on the disk."""

@@ -36,7 +36,7 @@ __all__ = [
 
 FORMAT = "spectroxr"
 #: The newest version of the format on disk that this package writes and reads.
-VERSION = 2
+VERSION = 3
 #: The version of the plain folder of ``format="npy"``, which has not changed since.
 NPY_VERSION = 1
 #: What every message about a damaged file ends with.

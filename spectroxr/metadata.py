@@ -11,6 +11,7 @@ from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.inherit import check_samples, inherited, spread
 from spectroxr.joins import completed, overlaid
+from spectroxr.later import Late, Later
 from spectroxr.log import enabled, log
 from spectroxr.schema import INDEX_SCHEMA, Filter
 from spectroxr.selection import Resolver
@@ -38,6 +39,8 @@ def check_columns(columns: Sequence[str], what: str) -> None:
 
 class MetadataBlock:
     """A Polars table of sample attributes; usually reached as ``ds.metadata``."""
+
+    _table: Late[pl.DataFrame] = Late()
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -184,11 +187,18 @@ class MetadataBlock:
             log(f"meta: {table.height} samples, {len(self.columns)} columns")
         return table
 
-    def snapshot(self) -> pl.DataFrame:
-        """Return what is to be stored."""
-        return self._table
+    @property
+    def unread(self) -> Later[Any] | None:
+        """What this will be read from when it is first asked for; None if it is here."""
+        return MetadataBlock._table.unread(self)
 
-    def restore(self, table: pl.DataFrame) -> None:
+    def snapshot(self) -> pl.DataFrame | Later[pl.DataFrame]:
+        """Return what is to be stored."""
+        unread = self.unread
+        return self._table if unread is None else unread
+
+    def restore(self, table: pl.DataFrame | Later[pl.DataFrame]) -> None:
         """Take back what was stored."""
-        self._table = table if table.width else self._table
+        if isinstance(table, Later) or table.width:
+            self._table = table
         self.version += 1

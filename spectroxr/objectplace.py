@@ -136,6 +136,9 @@ class ObjectPlace:
             found = self._obs.get_ranges(self._store, self._at(key), starts=list(starts), ends=list(stops))
             return [bytes(part) for part in found]
 
+    def expect(self, key: str, size: int) -> None:
+        """Do nothing: to ask costs a request."""
+
     def write(self, key: str, parts: Iterable[Any]) -> None:
         """Write a new object, a large one in parts."""
         pieces = [memoryview(part).cast("B") for part in parts] if isinstance(parts, list | tuple) else None

@@ -63,6 +63,9 @@ class Place(Protocol):
     def read_ranges(self, key: str, starts: Sequence[int], stops: Sequence[int]) -> list[bytes]:
         """Return parts of an object; FileNotFoundError if there is none."""
 
+    def expect(self, key: str, size: int) -> None:
+        """Raise StoreError if an object is cheaply seen not to be there with its size."""
+
     def write(self, key: str, parts: Iterable[Any]) -> None:
         """Write a new object of some buffers, and have it on the disk or in the bucket when this returns."""
 

@@ -13,6 +13,7 @@ from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fields import SCHEMA, as_json_text, field_of
 from spectroxr.filters import condition, mask_of
 from spectroxr.index import Index
+from spectroxr.later import Late, Later
 from spectroxr.layouts import readonly
 from spectroxr.log import enabled, log
 from spectroxr.schema import Array, Filter
@@ -33,9 +34,11 @@ ORIGIN = ("sample", *FIXED, "metadata")
 class PredictionBlock:
     """A Polars table of model outputs; usually reached as ``ds.predictions``."""
 
+    _parts: Late[list[pl.DataFrame]] = Late()
+
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._parts: list[pl.DataFrame] = []
+        self._parts = []
         self.resolver: Resolver
 
     @property
@@ -289,12 +292,25 @@ class PredictionBlock:
         sealed = values.dtype.kind in "fiub"
         return readonly(np.ascontiguousarray(values)) if sealed else frozen(values)
 
-    def restore(self, table: pl.DataFrame) -> None:
+    @property
+    def unread(self) -> Later[Any] | None:
+        """What this will be read from when it is first asked for; None if it is here."""
+        return PredictionBlock._parts.unread(self)
+
+    def snapshot(self) -> pl.DataFrame | Later[pl.DataFrame]:
+        """Return what is to be stored."""
+        unread = self.unread
+        return self._joined() if unread is None else unread
+
+    def restore(self, table: pl.DataFrame | Later[pl.DataFrame]) -> None:
         """Take back what was stored; columns that a folder of another origin lacks are null."""
+        self._parts = table.then(self._restored) if isinstance(table, Later) else self._restored(table)
+
+    def _restored(self, table: pl.DataFrame) -> list[pl.DataFrame]:
         missing = {name: pl.lit(False if name == "inverse" else None) for name in SCHEMA if name not in table.columns}
         known = [missing.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in SCHEMA.items()]
         outputs = [name for name in OUTPUTS if name in table.columns]
-        self._parts = [table.select(*known, *outputs)] if table.height else []
+        return [table.select(*known, *outputs)] if table.height else []
 
 
 def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 
+from spectroxr.later import Later
 from spectroxr.schema import Array
 
-__all__ = ["Snapshot", "SourceSnapshot"]
+__all__ = ["Snapshot", "SourceSnapshot", "Table"]
+
+#: A table, or one that is read when it is asked for.
+Table: TypeAlias = pl.DataFrame | Later[pl.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -54,19 +59,19 @@ class Snapshot:
     ----------
     sources : tuple of SourceSnapshot
         All with the same number of rows.
-    index : polars.DataFrame
+    index : polars.DataFrame, or Later of one
         The seven columns of the specification, one line per existing (sample, processing).
-    holes : polars.DataFrame
+    holes : polars.DataFrame, or Later of one
         Columns ``sample`` (u32), ``processing`` (str), ``source`` (str): lines of the index that a source
         does not have.
-    tables : dict of str to polars.DataFrame
+    tables : dict of str to polars.DataFrame, or Later of one
         ``targets``, ``metadata``, ``predictions``; a table may have no lines and no columns.
-    documents : dict of str to JSON
+    documents : dict of str to JSON, or Later of it
         ``folds``, ``lineage`` and ``state`` (whatever else the blocks need to come back).
     """
 
     sources: tuple[SourceSnapshot, ...]
-    index: pl.DataFrame
-    holes: pl.DataFrame
-    tables: dict[str, pl.DataFrame]
+    index: Table
+    holes: Table
+    tables: Mapping[str, Table]
     documents: dict[str, Any]

@@ -13,6 +13,7 @@ from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index
 from spectroxr.inherit import check_samples, inherited, spread
 from spectroxr.joins import check_width, overlaid
+from spectroxr.later import Late, Later, value_of
 from spectroxr.log import enabled, log
 from spectroxr.metadata import check_columns
 from spectroxr.schema import Array, Filter
@@ -30,9 +31,12 @@ class TargetBlock:
     for a numeric representation, class indices and one-hot vectors; any other name may be given too.
     """
 
+    _versions: Late[dict[str, pl.DataFrame]] = Late()
+
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._versions: dict[str, pl.DataFrame] = {}
+        self._versions = {}
+        self._document: dict[str, Any] = {}
         self._written: dict[tuple[str, str], int] = {}
         self._dense: dict[tuple[str, str], tuple[int, pl.Series]] = {}
         self.version = 0
@@ -404,18 +408,31 @@ class TargetBlock:
         self._versions, self._written = state
         self.version += 1
 
-    def snapshot(self) -> tuple[pl.DataFrame, dict[str, Any]]:
+    @property
+    def unread(self) -> Later[Any] | None:
+        """What this will be read from when it is first asked for; None if it is here."""
+        return TargetBlock._versions.unread(self)
+
+    def snapshot(self) -> tuple[pl.DataFrame | Later[pl.DataFrame], dict[str, Any]]:
         """Return what is to be stored: the long table, and how its columns belong to versions."""
+        unread = self.unread
+        if unread is not None:
+            return unread, self._document
         table, names = long_table(self._versions)
         written = [[version, target, place] for (version, target), place in self._written.items()]
         versions = [[version, list(columns.items())] for version, columns in names.items()]
         return table, {"versions": versions, "written": written}
 
-    def restore(self, table: pl.DataFrame, document: Mapping[str, Any]) -> None:
+    def restore(self, table: pl.DataFrame | Later[pl.DataFrame], document: Mapping[str, Any]) -> None:
         """Take back what was stored."""
-        if not document and table.width:
-            self.add_targets(table)
+        if not document:
+            if value_of(table).width:
+                self.add_targets(value_of(table))
             return
-        self._versions = from_long_table(table, document)
+        if isinstance(table, Later):
+            self._document = dict(document)
+            self._versions = table.then(lambda whole: from_long_table(whole, document))
+        else:
+            self._versions = from_long_table(table, document)
         self._written = {(version, target): place for version, target, place in document.get("written", [])}
         self.version += 1

@@ -13,6 +13,7 @@ from spectroxr.contents import Contents, StoredSource
 from spectroxr.errors import StoreError
 from spectroxr.history import History, Version, read_history
 from spectroxr.index import Index
+from spectroxr.later import value_of
 from spectroxr.localplace import LocalPlace
 from spectroxr.place import Entry, Place, Record, fetch
 from spectroxr.schema import INDEX_SCHEMA
@@ -82,14 +83,15 @@ def _contradictions(place: Place, version: Version, contents: Contents) -> list[
     if not {"features.zarr/zarr.json", "features.refs.json"} & set(contents.files):
         return [f"{where}: it lists neither features.zarr/zarr.json nor features.refs.json."]
     try:
-        parts = snapshot_of(place, version, contents)
-        if dict(parts.index.schema) != INDEX_SCHEMA:
-            return [f"{where}: the columns of the index are {parts.index.schema}, not {INDEX_SCHEMA}."]
+        parts = snapshot_of(place, version, contents, late=False)
+        lines = value_of(parts.index)
+        if dict(lines.schema) != INDEX_SCHEMA:
+            return [f"{where}: the columns of the index are {lines.schema}, not {INDEX_SCHEMA}."]
         state = parts.documents.get("state")
-        order = (state.get("processings") if isinstance(state, dict) else None) or parts.index["processing"].unique(
+        order = (state.get("processings") if isinstance(state, dict) else None) or lines["processing"].unique(
             maintain_order=True
         ).to_list()
-        index = Index.from_tables(parts.index, parts.holes, order)
+        index = Index.from_tables(lines, value_of(parts.holes), order)
     except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
         return [f"{where}: {error}"]
     return [f"{where}: {text}" for text in _unfit(parts, index) + _unfit_axes(place, contents)]
@@ -110,8 +112,8 @@ def _unfit(parts: Snapshot, index: Index) -> list[str]:
         for name, lines in index.lines.items():
             if name not in source.processings and not index.lacks(lines.samples, name, source.name).all():
                 found.append(f"the index has samples in processing {name!r}, source {source.name!r} does not have it.")
-    for name, table in parts.tables.items():
-        if table.width:
+    for name, given in parts.tables.items():
+        if (table := value_of(given)).width:
             found += _unfit_table(name, table, samples)
     names = [source.name for source in parts.sources]
     for (processing, source_name), hole in index.holes.items():

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import polars as pl
-
 from spectroxr.chunks import chunk_name
 from spectroxr.contents import Contents, StoredSource, chunk_table, contents_of_format_1
 from spectroxr.errors import ConflictError, StoreError
 from spectroxr.generation import Generation, write_spectra
 from spectroxr.history import History, Version, history_of, now, read_history, record_of
+from spectroxr.later import value_of
 from spectroxr.localplace import LocalPlace
 from spectroxr.manifest import RESTORE, decode_json, encode_json
-from spectroxr.place import Place, fetch, generation_name
-from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table, side_files
+from spectroxr.place import Place, Record, fetch, generation_name
+from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table
 from spectroxr.snapshot import Snapshot, SourceSnapshot
-from spectroxr.threads import Work, in_threads
+from spectroxr.storedtables import read_side, write_tables
+from spectroxr.threads import Work
 from spectroxr.zarrgroup import folder_names, group_files, runs_of
 
 __all__ = ["Saved", "contents_of", "read_zarr", "snapshot_of", "write_zarr"]
@@ -37,11 +37,13 @@ class Saved:
     place : Place
     version : Version
     sources : tuple of StoredSource
+    files : dict of str to Record
     """
 
     place: Place
     version: Version
     sources: tuple[StoredSource, ...]
+    files: dict[str, Record]
 
 
 def write_zarr(
@@ -164,9 +166,9 @@ def _write_version(
             same = old is not None and old.processings == source.processings[: len(old.processings)]
             array = f"features.zarr/{folder}/spectra"
             begun.append(write_spectra(out, source, array, old.array if old and same else None, compression, chunks))
-        for name, data in side_files(snapshot).items():
-            out.add(f"tables/{name}" if name.endswith(".parquet") else name, data)
-        group = group_files(sources, [one.array for one in begun], folders, snapshot.index)
+        tables = write_tables(out, snapshot, previous.tables)
+        index = value_of(snapshot.index)
+        group = group_files(sources, [one.array for one in begun], folders, index)
         whole = place.links or not before
         if whole:
             _add_group(out, group)
@@ -188,13 +190,13 @@ def _write_version(
             else:
                 _add_references(out, group, stored)
         out.add(_CHUNKS, as_parquet(chunk_table(stored)))
-        description = encode_json(Contents(dict(out.files), tuple(stored)).described())
+        description = encode_json(Contents(dict(out.files), tuple(stored), tables).described())
         record = out.add(_DESCRIPTION, description, share=False)
         work.finish()
-    samples = int(snapshot.index["sample"].n_unique())
+    samples = int(index["sample"].n_unique())
     version = Version(out.number, now(), message, out.written, samples, record)
     place.settle(generation)
-    sent.append(Saved(place, version, tuple(stored)))
+    sent.append(Saved(place, version, tuple(stored), dict(out.files)))
     place.commit(history.with_version(version).sealed(), history.token, lambda data: _holds(place, data, version))
     return sent[0]
 
@@ -290,7 +292,7 @@ def read_zarr(place: Place, number: int | None, history: History) -> tuple[Snaps
         version = history.version(number, place.name_of(""))
         try:
             contents = contents_of(place, version)
-            return snapshot_of(place, version, contents), Saved(place, version, contents.sources)
+            return snapshot_of(place, version, contents), Saved(place, version, contents.sources, contents.files)
         except StoreError:
             # Another process may have removed the version that was being read.
             again = read_history(place)
@@ -299,28 +301,15 @@ def read_zarr(place: Place, number: int | None, history: History) -> tuple[Snaps
             history = again
 
 
-def snapshot_of(place: Place, version: Version, contents: Contents) -> Snapshot:
-    """Read the tables and documents of a version, and put them together with its spectra."""
-    names = [f"tables/{name}.parquet" for name in ("index", "holes", *TABLES)]
-    names += [f"{name}.json" for name in DOCUMENTS]
-
-    def read(name: str) -> Any:
-        record = contents.file(place, version, name)
-        parse = parsed_table if name.endswith(".parquet") else decode_json
-        return parse(fetch(place, record), place.name_of(record.key))
-
-    found = dict(zip(names, in_threads(read, names, place.workers), strict=True))
-
-    def table(name: str) -> pl.DataFrame:
-        part: pl.DataFrame = found[f"tables/{name}.parquet"]
-        return part
-
+def snapshot_of(place: Place, version: Version, contents: Contents, late: bool = True) -> Snapshot:
+    """Read the tables and documents of a version, as `read_side` does, and put them together with its spectra."""
+    found = read_side(place, version, contents, late)
     return Snapshot(
         sources=tuple(_with_planes(place, source) for source in contents.sources),
-        index=table("index"),
-        holes=table("holes"),
-        tables={name: table(name) for name in TABLES},
-        documents={name: found[f"{name}.json"] for name in DOCUMENTS},
+        index=found["index"],
+        holes=found["holes"],
+        tables={name: found[name] for name in TABLES},
+        documents={name: found[name] for name in DOCUMENTS},
     )
 
 

@@ -1136,9 +1136,9 @@ CONTRADICTIONS = {**NAMED, **{name: (change, None) for name, change in MORE.item
 def test_contradictions_are_named(tmp_path, monkeypatch, name):
     path = tmp_path / "a"
     change, message = CONTRADICTIONS[name]
-    original = zarrstore.side_files
+    original = zarrstore.write_tables
     with monkeypatch.context() as patch:
-        patch.setattr(zarrstore, "side_files", lambda parts: original(change(parts)))
+        patch.setattr(zarrstore, "write_tables", lambda out, parts, known: original(out, change(parts), known))
         made(1).save(path)
     made(2).save(path)
     with pytest.raises(storage.StoreError, match=message) as caught:

@@ -18,7 +18,18 @@ import polars as pl
 import pytest
 
 import spectroxr
-from spectroxr import chunks, localplace, manifest, npystore, rawshard, sidetables, storage, zarrgroup, zarrstore
+from spectroxr import (
+    chunks,
+    localplace,
+    manifest,
+    npystore,
+    rawshard,
+    sidetables,
+    storage,
+    storedtables,
+    zarrgroup,
+    zarrstore,
+)
 from spectroxr import generation as writing
 from spectroxr.errors import StoreError
 from spectroxr.schema import INDEX_SCHEMA
@@ -511,7 +522,7 @@ def test_newer_version_and_foreign_manifests(tmp_path, format, name):
         (path / name).write_text(text)
         assert tree(path) == before
 
-    refused(re.sub('"format_version": [12]', '"format_version": 3', text), "newer spectroxr.*update")
+    refused(re.sub('"format_version": [123]', '"format_version": 4', text), "newer spectroxr.*update")
     refused('{"format": "other"}', "not the manifest of a spectroxr store")
     refused("[]", "not the manifest of a spectroxr store")
     refused("{", "not readable as JSON")
@@ -520,10 +531,10 @@ def test_newer_version_and_foreign_manifests(tmp_path, format, name):
 
 def test_index_that_does_not_fit_the_arrays(tmp_path, monkeypatch):
     path = tmp_path / "a"
-    other = sidetables.as_parquet(index_of(5))
-    original = zarrstore.side_files
+    other = sidetables.as_parquet(index_of(5).tail(4))
+    original = storedtables.as_parquet
     with monkeypatch.context() as patch:
-        patch.setattr(zarrstore, "side_files", lambda *args: {**original(*args), "index.parquet": other})
+        patch.setattr(storedtables, "as_parquet", lambda t, quick=False: other if quick else original(t))
         write_store(path, snapshot_of(source_of("nir", 4)))
     with pytest.raises(StoreError, match=r"index refers to row 4, but the spectra have 4 rows"):
         read_store(path)
@@ -610,13 +621,13 @@ def test_bad_snapshots_are_refused_before_anything_is_written(tmp_path, kind, me
 BREAKS = [
     (zarrstore, "write_spectra", None),
     (zarrstore, "write_spectra", "zstd"),
-    (zarrstore, "side_files", "zstd"),
+    (zarrstore, "write_tables", "zstd"),
     (zarrstore, "group_files", None),
     (zarrgroup, "_consolidate", "lz4"),
     (rawshard, "checksum", None),
     (writing, "checksum", "zstd"),
     (writing, "encode", "zstd"),
-    (sidetables, "encode_json", "zstd"),
+    (storedtables, "encode_json", "zstd"),
     (localplace, "sync", None),
     (os, "replace", "zstd"),
     (os, "fsync", "zstd"),
@@ -764,7 +775,7 @@ def test_first_save_that_was_killed_can_be_repeated(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("format", "module", "name"), [("zarr", zarrstore, "side_files"), ("npy", npystore, "write_side")]
+    ("format", "module", "name"), [("zarr", zarrstore, "write_tables"), ("npy", npystore, "write_side")]
 )
 def test_two_writers(tmp_path, monkeypatch, format, module, name):
     path = tmp_path / "a"
