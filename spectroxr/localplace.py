@@ -82,6 +82,8 @@ class LocalPlace:
         path = self.path_of(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # a generation has one writer: what is there is what a worker that died has left
+            path.unlink(missing_ok=True)
             with open(path, "xb", buffering=0) as file:
                 for part in parts:
                     view = memoryview(part).cast("B")

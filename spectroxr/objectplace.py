@@ -51,9 +51,11 @@ class ObjectPlace:
     url : str
     options : dict
         As for `open_place`.
+    home : int, optional
+        The process that ``memory://`` is in (default: this one).
     """
 
-    def __init__(self, url: str, options: dict[str, Any]) -> None:
+    def __init__(self, url: str, options: dict[str, Any], home: int | None = None) -> None:
         try:
             import obstore
         except ImportError as error:
@@ -66,18 +68,20 @@ class ObjectPlace:
         self._options = options
         self._obs = obstore
         self._prefix = ""
+        self._home: int | None = None
         parts = urlparse(self.url)
         if not parts.netloc and parts.scheme != "memory":
             raise ValueError(f"{url!r} names no bucket; a URL is like 's3://bucket/name'.")
         if parts.scheme == "memory":
             with _MEMORY_LOCK:
                 self._store = _MEMORY.setdefault(parts.netloc, obstore.store.MemoryStore())
+            self._home = home or os.getpid()
             self._prefix = parts.path.strip("/") + "/" if parts.path.strip("/") else ""
         else:
             self._store = _connected(self.url, options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ObjectPlace, (self.url, self._options)
+        return ObjectPlace, (self.url, self._options, self._home)
 
     def __repr__(self) -> str:
         return f"ObjectPlace({self.url!r})"
@@ -104,6 +108,11 @@ class ObjectPlace:
     @contextmanager
     def _spoken(self, key: str, doing: str) -> Iterator[None]:
         """Turn what the object store raises into an error that says what to do."""
+        if self._home not in (None, os.getpid()):
+            raise StoreError(
+                f"cannot {doing} {self.name_of(key)}: what is in memory:// is in the process that put it there, and "
+                "this is another. Use a folder, a bucket, or threads."
+            )
         failed = self._obs.exceptions
         try:
             yield

@@ -97,7 +97,8 @@ def split(table: pl.DataFrame, known: Sequence[Part]) -> list[tuple[Part, pl.Dat
     for part in known:
         if done + part.lines > table.height:
             break
-        parts.append(part)
+        if part.lines:
+            parts.append(part)
         done += part.lines
     if done < table.height or not parts:
         number = parts[-1].number + 1 if parts else 0

@@ -12,7 +12,7 @@ import pytest
 from limited import centred
 from sklearn.decomposition import IncrementalPCA
 
-from spectroxr import SpectroDataset, UnknownNameError, blockwise, bulk
+from spectroxr import SpectroDataset, StoreError, UnknownNameError, blockwise, bulk
 from spectroxr.moments import Moments, joined
 
 
@@ -422,3 +422,35 @@ def test_the_same_on_a_local_cluster(small, tmp_path):
     again = SpectroDataset.load(tmp_path / "a.spectro")
     np.testing.assert_allclose(again.x({"processing": "centred"})[0], centred(ds.x()[0]), rtol=1e-5, atol=1e-6)
     assert len(mean) == 120
+
+
+def deadly(block, marker):
+    """Kill the worker once, when it comes to the block that is all ones."""
+    if (block == 1).all() and not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(1)
+    return block
+
+
+def test_a_worker_that_dies_while_saving_is_replaced(tmp_path):
+    da, distributed = pytest.importorskip("dask.array"), pytest.importorskip("distributed")
+    ds = SpectroDataset()
+    values = np.repeat(np.arange(4, dtype="f4"), 25).reshape(20, 5)
+    ds.add_features({"nir": values})
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        lazy = da.from_array(values, chunks=(5, 5)).map_blocks(deadly, tmp_path / "died", dtype="f4", meta=values)
+        ds.update_x({"nir": lazy}, range(20), "lazy")
+        ds.save(tmp_path / "a", chunks={"row": 5})
+        assert (tmp_path / "died").exists()
+        ds.update_x({"nir": da.from_array(values, chunks=(5, 5)) + 0}, range(20), "other")
+        with pytest.raises(StoreError, match="memory:// is in the process"):
+            ds.save("memory://of-one-process/a")
+        with pytest.raises(FileNotFoundError):
+            SpectroDataset.load("memory://of-one-process/a")
+    SpectroDataset.verify(tmp_path / "a")
+    np.testing.assert_array_equal(SpectroDataset.load(tmp_path / "a").x({"processing": "lazy"})[0], values)
