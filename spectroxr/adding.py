@@ -320,7 +320,7 @@ def update(cells: Cells, new_data: Any, indexes: Any, processing: str) -> tuple[
             if key not in cells.sources:
                 raise UnknownNameError(nearest(key, names, "source"))
         arrays = [new_data.get(name) for name in names]
-    elif isinstance(new_data, np.ndarray) or hasattr(new_data, "dims"):
+    elif isinstance(new_data, np.ndarray) or hasattr(new_data, "dims") or is_dask(new_data):
         arrays = [new_data]
     else:
         arrays = list(new_data)

@@ -372,7 +372,7 @@ class SpectroDataset:
         chunks: Any = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> SpectroDataset:
-        """Read a dataset from a folder or a bucket; its spectra, and tables over 1 MB, are read when they are asked for.
+        """Read a dataset from a folder or a bucket; spectra, and tables over 1 MB, are read when they are asked for.
 
         Parameters
         ----------
@@ -499,9 +499,9 @@ class SpectroDataset:
 
         Notes
         -----
-        Datasets that are open on a removed version, here or in another process, can then no longer read spectra and large
-        tables that they have not read yet; spectra that they have mapped stay readable on POSIX systems. In a bucket, leftovers are
-        removed a day after they were written, as they may belong to a save under way.
+        Datasets that are open on a removed version, here or in another process, can then no longer read spectra and
+        large tables that they have not read yet; spectra that they have mapped stay readable on POSIX systems. In a
+        bucket, leftovers are removed a day after they were written, as they may belong to a save under way.
 
         Raises
         ------

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spectroxr.errors import ConflictError, StoreError
-from spectroxr.manifest import RESTORE, replace_file, seal, sync
+from spectroxr.manifest import RESTORE, named, replace_file, seal, sync
 from spectroxr.place import MANIFEST, Entry
 from spectroxr.writerlock import only_writer
 
@@ -80,20 +80,15 @@ class LocalPlace:
     def write(self, key: str, parts: Iterable[Any]) -> None:
         """Write a new file and have its content on the disk."""
         path = self.path_of(key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # a generation has one writer: what is there is what a worker that died has left
-            path.unlink(missing_ok=True)
-            with open(path, "xb", buffering=0) as file:
-                for part in parts:
-                    view = memoryview(part).cast("B")
-                    while len(view):
-                        view = view[file.write(view) :]
-                os.fsync(file.fileno())
-        except OSError as error:
-            if error.filename is None and error.errno is not None:
-                raise OSError(error.errno, error.strerror, str(path)) from error
-            raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a generation has one writer: what is there is what a worker that died has left
+        path.unlink(missing_ok=True)
+        with named(path), open(path, "xb", buffering=0) as file:
+            for part in parts:
+                view = memoryview(part).cast("B")
+                while len(view):
+                    view = view[file.write(view) :]
+            os.fsync(file.fileno())
 
     def share(self, key: str, known: str, size: int) -> str:
         """Link a file of an earlier version; copy it where the file system has no links."""

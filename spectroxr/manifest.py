@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ __all__ = [
     "checksum",
     "decode_json",
     "encode_json",
+    "named",
     "record_files",
     "replace_file",
     "seal",
@@ -167,6 +169,17 @@ def record_files(root: Path, folder: Path, known: Mapping[Path, int]) -> dict[st
     return records
 
 
+@contextlib.contextmanager
+def named(path: object) -> Iterator[None]:
+    """Give errors of the operating system the name of a file, where they have none, as when a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
 def sync(path: Path) -> None:
     """Have the operating system put a file, or the names in a folder, on the disk.
 
@@ -198,7 +211,7 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write a file so that at any instant either the old or the whole new content is there."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with open(temporary, "wb") as file:
+        with named(temporary), open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -17,6 +17,7 @@ from spectroxr.manifest import (
     RESTORE,
     Files,
     checksum,
+    named,
     record_files,
     replace_file,
     seal,
@@ -133,7 +134,7 @@ def _write_array(path: Path, planes: tuple[Array, ...]) -> int:
     dtype = planes[0].dtype.newbyteorder("<")
     shape = (len(planes[0]), len(planes), planes[0].shape[1])
     header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-    with open(path, "xb") as file:
+    with named(path), open(path, "xb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         file.flush()
         crc = checksum(path.read_bytes())

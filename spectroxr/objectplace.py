@@ -29,8 +29,15 @@ _TIMEOUT = {"timeout": "60s", "connect_timeout": "10s"}
 _PART = 16 << 20
 
 
-#: What services say, and what it means.
+_NO_CREDENTIALS = (
+    "no credentials were found in storage_options or the environment, nor does this machine lend any (for S3: "
+    "access_key_id and secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the profiles of AWS_PROFILE "
+    "are not read; skip_signature=True for a public bucket)"
+)
+#: What services say, and what it means. The addresses are those that lend credentials to machines in a cloud.
 _KNOWN = {
+    "169.254.169.254": _NO_CREDENTIALS,
+    "metadata.google.internal": _NO_CREDENTIALS,
     "ExpiredToken": "the credentials have expired",
     "InvalidAccessKeyId": "the access key is not known there",
     "NoSuchBucket": "the bucket does not exist",

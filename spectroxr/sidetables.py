@@ -10,7 +10,7 @@ import polars as pl
 
 from spectroxr.errors import StoreError
 from spectroxr.later import value_of
-from spectroxr.manifest import RESTORE, Files, encode_json
+from spectroxr.manifest import RESTORE, Files, encode_json, named
 from spectroxr.snapshot import Snapshot
 
 __all__ = ["DOCUMENTS", "TABLES", "as_parquet", "check_table", "parsed_table", "read_table", "side_files", "write_side"]
@@ -78,7 +78,7 @@ def as_parquet(frame: pl.DataFrame, quick: bool = False) -> bytes:
 def write_side(snapshot: Snapshot, folder: Path) -> None:
     """Write all tables and documents into a folder that exists."""
     for name, data in side_files(snapshot).items():
-        with open(folder / name, "xb") as file:
+        with named(folder / name), open(folder / name, "xb") as file:
             file.write(data)
 
 

@@ -844,6 +844,14 @@ def test_disk_full(small_disk, compression):
     assert_clean(path)
 
 
+def test_disk_full_of_a_plain_folder(small_disk):
+    made(1).save(small_disk / "a", format="npy")
+    with pytest.raises(OSError, match=r"features_src\d\.npy") as caught:
+        made(2, 1000, 400, seed=0).save(small_disk / "a", format="npy")
+    assert caught.value.errno == errno.ENOSPC
+    assert number_of(SpectroDataset.load(small_disk / "a")) == 1
+
+
 def test_read_only_disk(small_disk):
     path = small_disk / "a"
     made(1).save(path)

@@ -1,6 +1,7 @@
 """Copies of stored datasets, and which version of which store a dataset comes from."""
 
 import copy
+import os
 import pickle
 import shutil
 
@@ -121,6 +122,24 @@ def test_what_was_just_saved_is_read_after_a_vacuum(tmp_path, options, compressi
     assert (np.asarray(ds.x()[0]) == 3).all()
     ds.save(tmp_path / "a", compression=compression)
     SpectroDataset.verify(tmp_path / "a")
+
+
+def test_a_dask_array_stands_for_the_only_source():
+    da = pytest.importorskip("dask.array")
+    ds = made()
+    ds.update_x(da.zeros((6, 5), dtype="f4"), range(6), "zero")
+    assert (ds.x({"processing": "zero"})[0].compute() == 0).all()
+
+
+def test_missing_credentials_are_said_plainly(monkeypatch):
+    pytest.importorskip("obstore")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    # where a machine in a cloud would be lent credentials; nothing answers there
+    options = {"metadata_endpoint": "http://127.0.0.1:9/169.254.169.254", "region": "eu-west-1"}
+    more = {"allow_http": True, "retry_config": {"max_retries": 0}}
+    with pytest.raises(StoreError, match=r"no credentials were found.*AWS_ACCESS_KEY_ID.*AWS_PROFILE"):
+        SpectroDataset.load("s3://bucket/a", storage_options=options | more)
 
 
 def test_dask_spectra_that_fail_change_nothing():
