@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from spectroxr.chunks import ChunkTable, Grid
+from spectroxr.description import FORGED, described
 from spectroxr.errors import StoreError
 from spectroxr.history import Version, record_json, record_of
 from spectroxr.manifest import RESTORE, decode_json
@@ -123,22 +125,34 @@ class Contents:
         StoreError
             If they contradict each other.
         """
-        said = decode_json(data, where)
+        said = described(data, where)
         files = {name: record_of(given) for name, given in said["files"].items()}
+        if dict(chunks.schema) != CHUNKS:
+            raise StoreError(f"{where} has a table of chunks with {chunks.schema}, not {CHUNKS}. {RESTORE}")
+        if chunks.select(pl.exclude("xxh3")).null_count().sum_horizontal()[0]:
+            raise StoreError(f"{where} has a table of chunks with nulls. {RESTORE}")
+        folders = [about["folder"] for about in said["sources"]]
+        strange = chunks["source"].filter(~chunks["source"].is_in(folders))
+        if len(strange):
+            raise StoreError(f"{where} has chunks of {strange[0]!r}, which is no folder of a source. {RESTORE}")
         sources = tuple(_source(place, about, chunks, where) for about in said["sources"])
         tables = {name: tuple(map(Part.from_json, parts)) for name, parts in said.get("tables", {}).items()}
         return Contents(files, sources, tables)
 
 
 def _source(place: Place, about: dict[str, Any], chunks: pl.DataFrame, where: str) -> StoredSource:
-    rows, processings, width = about["shape"]
+    m, p, n = about["shape"]
     a, b, c = about["chunk"]
-    grid = Grid((rows, processings, width), (a, b, c), np.dtype(about["dtype"]))
+    grid = Grid((m, p, n), (a, b, c), np.dtype(about["dtype"]))
     mine = chunks.filter(pl.col("source") == about["folder"])
-    if mine.height != np.prod(grid.counts):
-        raise StoreError(
-            f"{where} has {mine.height} chunks of source {about['name']!r} instead of {np.prod(grid.counts)}. {RESTORE}"
-        )
+    count = prod(grid.counts)
+    if mine.height != count:
+        raise StoreError(f"{where} has {mine.height} chunks of source {about['name']!r} instead of {count}. {RESTORE}")
+    rows, processings, widths = grid.counts
+    at_each = np.indices((processings, rows, widths), np.uint32)
+    for name, at in zip(("processing", "row", "wavelength"), at_each, strict=True):
+        if not np.array_equal(mine[name].to_numpy(), at.ravel()):
+            raise StoreError(f"{where} has the chunks of source {about['name']!r} in another order. {RESTORE}")
     table = ChunkTable(mine["generation"].to_numpy(), mine["size"].to_numpy(), mine["crc32c"].to_numpy(), mine["xxh3"])
     folder = f"features.zarr/{about['folder']}/spectra"
     return StoredSource(
@@ -182,8 +196,20 @@ def contents_of_format_1(place: Place, version: Version) -> Contents:
     Raises
     ------
     StoreError
-        If a file is missing or damaged.
+        If a file is missing or damaged, or does not say what it is for.
     """
+    try:
+        return _contents_of_format_1(place, version)
+    except StoreError:
+        raise
+    except FORGED as error:
+        raise StoreError(
+            f"{place.name_of(version.generation)} has a manifest or a Zarr group that does not say what the version "
+            f"consists of ({type(error).__name__}: {error}). {RESTORE}"
+        ) from error
+
+
+def _contents_of_format_1(place: Place, version: Version) -> Contents:
     assert version.old is not None
     store = f"{version.generation}/features.zarr"
     known = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spectroxr.errors import StoreError, UnknownNameError
-from spectroxr.manifest import seal, unsealed
+from spectroxr.manifest import RESTORE, seal, unsealed
 from spectroxr.place import MANIFEST, Place, Record, generation_name
 
 __all__ = ["History", "Version", "history_of", "now", "read_history", "record_json", "record_of"]
@@ -79,6 +79,8 @@ def record_json(record: Record) -> list[Any]:
 def record_of(given: Sequence[Any]) -> Record:
     """Return a record from what `record_json` made of it."""
     key, size, crc, content = given
+    if not isinstance(key, str) or not isinstance(size, int):
+        raise TypeError(f"record {given!r}")
     return Record(str(key), int(size), int(crc, 16), None if content is None else bytes.fromhex(content))
 
 
@@ -152,25 +154,43 @@ def history_of(place: Place, data: bytes, token: Any = None) -> History:
     """Return the versions that a manifest lists."""
     where = place.name_of(MANIFEST)
     content = unsealed(data, where)
-    if content["format_version"] == 1:
-        name = content["generation"]
-        old = {"compression": content.get("compression"), "files": content.get("files")}
-        return History(() if name is None else (Version(int(name), old=old),), token, data)
-    versions = []
-    for about in content["versions"]:
-        described = about.get("description")
-        versions.append(
-            Version(
-                int(about["version"]),
-                about["time"],
-                about["message"],
-                int(about["written"]),
-                int(about["samples"]),
-                None if described is None else record_of(described),
-                about.get("format_1"),
-            )
-        )
-    return History(tuple(versions), token, data)
+    try:
+        if content["format_version"] == 1:
+            name = content["generation"]
+            old = {"compression": content.get("compression"), "files": content.get("files")}
+            return History(() if name is None else (Version(int(name), old=old),), token, data)
+        versions = tuple(map(_version, content["versions"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(
+            f"{where} does not list versions as it should ({type(error).__name__}: {error}). {RESTORE}"
+        ) from error
+    numbers = [version.number for version in versions]
+    if numbers != sorted(set(numbers)):
+        raise StoreError(f"{where} lists versions {numbers}, which do not ascend. {RESTORE}")
+    return History(versions, token, data)
+
+
+def _version(about: dict[str, Any]) -> Version:
+    """Return a version as the manifest lists it; raises what `history_of` names if it is none."""
+    record, old = about.get("description"), about.get("format_1")
+    numbers = [about["version"], about["written"], about["samples"]]
+    if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in numbers):
+        raise ValueError(f"numbers {numbers!r}")
+    if not isinstance(about["message"], str) or not isinstance(about["time"], str):
+        raise TypeError(f"time {about['time']!r} and message {about['message']!r}")
+    if about["time"]:
+        datetime.datetime.fromisoformat(about["time"])
+    if record is None and not isinstance(old, dict):
+        raise ValueError(f"version {about['version']} is not described")
+    return Version(
+        about["version"],
+        about["time"],
+        about["message"],
+        about["written"],
+        about["samples"],
+        None if record is None else record_of(record),
+        old,
+    )
 
 
 def now() -> str:

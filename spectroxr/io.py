@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from spectroxr.axis import Axis
+from spectroxr.contradictions import circling, unfit, unreadable
+from spectroxr.description import FORGED
 from spectroxr.errors import StoreError
 from spectroxr.index import Index
-from spectroxr.later import Later, value_of
+from spectroxr.later import Later
 from spectroxr.layouts import readonly
 from spectroxr.lazyplane import PaddedPlane
 from spectroxr.lazyread import check_dask_chunks
@@ -94,9 +96,12 @@ def fill(ds: SpectroDataset, parts: Snapshot, chunks: Any = None) -> None:
     """
     chunks = check_dask_chunks(chunks)
     cells = ds.features.cells
+    wrong = unreadable(parts)
+    if wrong:
+        raise StoreError("\n".join(f"the store contradicts itself: {text}" for text in wrong))
     state: dict[str, Any] = parts.documents.get("state") or {}
     rows = min((len(source.planes[0]) for source in parts.sources), default=0)
-    if isinstance(parts.index, Later) or isinstance(parts.holes, Later):
+    if parts.late("index") or parts.late("holes"):
         cells.index.adopt(Later(lambda: _index(parts, state.get("processings"), rows)))
     else:
         cells.index.adopt(_index(parts, state.get("processings"), rows))
@@ -107,22 +112,39 @@ def fill(ds: SpectroDataset, parts: Snapshot, chunks: Any = None) -> None:
         cells.sources[given.name] = source
         cells.rows = max(cells.rows, len(given.planes[0]))
     cells.epoch += 1
-    ds.targets.restore(parts.tables["targets"], state.get("targets") or {})
-    ds.metadata.restore(parts.tables["metadata"])
-    ds.predictions.restore(parts.tables["predictions"])
-    ds.folds.restore(parts.documents.get("folds"))
+    stored: dict[str, tuple[Callable[[Any], None], Any]] = {
+        "targets": (lambda table: ds.targets.restore(table, state.get("targets") or {}), parts.tables["targets"]),
+        "metadata": (ds.metadata.restore, parts.tables["metadata"]),
+        "predictions": (ds.predictions.restore, parts.tables["predictions"]),
+        "folds": (ds.folds.restore, parts.documents.get("folds")),
+    }
+    for name, (take, value) in stored.items():
+        if isinstance(value, Later) or parts.late("index"):
+            later = value if isinstance(value, Later) else Later.of(value)
+            value = later.then(partial(_checked, name, cells.index, state))
+        try:
+            take(value)
+        except FORGED as error:
+            raise StoreError(f"{name} of the store contradict the rest: {error}") from error
+
+
+def _checked(name: str, index: Index, state: dict[str, Any], given: Any) -> Any:
+    """Return a table, or the folds, that was just read, if it fits the rest."""
+    if wrong := unfit(name, given, len(index), state):
+        raise StoreError("\n".join(f"the store contradicts itself: {text}" for text in wrong))
+    return given
 
 
 def _index(parts: Snapshot, order: list[str] | None, rows: int) -> Index:
-    table = value_of(parts.index)
+    table = parts.table("index")
+    order = order or table["processing"].unique(maintain_order=True).to_list()
     try:
-        index = Index.from_tables(
-            table, value_of(parts.holes), order or table["processing"].unique(maintain_order=True).to_list()
-        )
-        last = int(index.rows.max(initial=-1))
-        if parts.sources and last >= rows:
+        index = Index.from_tables(table, parts.table("holes"), order)
+        if parts.sources and len(index) and (last := int(index.rows.max())) >= rows:
             raise ValueError(f"it refers to row {last}, but the spectra have {rows} rows.")
-    except (ValueError, pl.exceptions.PolarsError) as error:
+        if len(lost := circling(index.origins)):
+            raise ValueError(f"the origins of sample {lost[0]} lead to no original")
+    except FORGED as error:
         raise StoreError(f"the index of the store contradicts itself: {error}") from None
     return index
 

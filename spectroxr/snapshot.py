@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from spectroxr.later import Later
+from spectroxr.later import Later, value_of
 from spectroxr.schema import Array
 
 __all__ = ["Snapshot", "SourceSnapshot", "Table"]
@@ -75,3 +75,14 @@ class Snapshot:
     holes: Table
     tables: Mapping[str, Table]
     documents: dict[str, Any]
+
+    def late(self, name: str) -> bool:
+        """Tell whether a table is yet to be read."""
+        return isinstance(self._given(name), Later)
+
+    def table(self, name: str) -> pl.DataFrame:
+        """Return a table, also the index and the holes, and read it if that has not been done."""
+        return value_of(self._given(name))
+
+    def _given(self, name: str) -> Table:
+        return {"index": self.index, "holes": self.holes, **self.tables}[name]

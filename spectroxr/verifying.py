@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from spectroxr.chunks import Key, decode, digest
-from spectroxr.contents import Contents, StoredSource
+from spectroxr.contents import StoredSource
+from spectroxr.contradictions import contradictions
+from spectroxr.description import FORGED, described, short
 from spectroxr.errors import StoreError
+from spectroxr.groupfit import wrong_group
 from spectroxr.history import History, Version, read_history
-from spectroxr.index import Index
-from spectroxr.later import value_of
 from spectroxr.localplace import LocalPlace
 from spectroxr.place import Entry, Place, Record, fetch
 from spectroxr.schema import INDEX_SCHEMA
@@ -41,9 +42,11 @@ def verify_version(place: Place, version: Version, seen: dict[str, str | None] |
     """
     known: dict[str, str | None] = {} if seen is None else seen
     try:
+        if version.record is not None:
+            described(fetch(place, version.record), place.name_of(version.record.key))
         contents = contents_of(place, version)
     except StoreError as error:
-        return [str(error)]
+        return str(error).splitlines()
     except OSError as error:
         return [f"{error.filename or place.name_of(version.generation)} cannot be read: {error.strerror or error}."]
 
@@ -56,6 +59,8 @@ def verify_version(place: Place, version: Version, seen: dict[str, str | None] |
                 known[record.key] = None
             except StoreError as error:
                 known[record.key] = str(error)
+            except (MemoryError, ValueError) as error:
+                known[record.key] = f"{place.name_of(record.key)} cannot hold chunks of that shape: {error}."
             except OSError as error:
                 known[record.key] = f"{place.name_of(record.key)} cannot be read: {error.strerror or error}."
         return known[record.key]
@@ -65,7 +70,28 @@ def verify_version(place: Place, version: Version, seen: dict[str, str | None] |
         records = [source.array.record(key) for key in source.array.grid]
         damage += in_threads(partial(look, source=source), records, place.workers)
     found = [text for text in damage if text is not None]
-    return found or _contradictions(place, version, contents)
+    if found:
+        return found
+    where = f"version {version.number} of {place.name_of('')}"
+    try:
+        parts = snapshot_of(place, version, contents, late=False)
+    except StoreError as error:
+        return str(error).splitlines()
+    except FORGED as error:
+        return [f"{where} does not say what it should ({type(error).__name__}: {short(str(error))})."]
+    comparisons: list[Callable[[], list[str]]] = [
+        partial(contradictions, parts),
+        partial(wrong_group, place, contents, None if _index_is_wrong(parts) else parts.table("index")),
+        partial(_refused, parts),
+    ]
+    for compare in comparisons:
+        if compare is comparisons[-1] and found:
+            break
+        try:
+            found += compare()
+        except FORGED as error:
+            found.append(f"it does not say what it should ({type(error).__name__}: {short(str(error))}).")
+    return [f"{where}: {text}" for text in found]
 
 
 def _check_chunk(place: Place, source: StoredSource, record: Record, data: bytes) -> None:
@@ -77,95 +103,27 @@ def _check_chunk(place: Place, source: StoredSource, record: Record, data: bytes
         raise StoreError(f"{place.name_of(record.key)} does not decode to what was saved.")
 
 
-def _contradictions(place: Place, version: Version, contents: Contents) -> list[str]:
-    """Return what contradicts itself in a version whose files are all as they were saved."""
-    where = f"version {version.number} of {place.name_of('')}"
-    if not {"features.zarr/zarr.json", "features.refs.json"} & set(contents.files):
-        return [f"{where}: it lists neither features.zarr/zarr.json nor features.refs.json."]
+def _index_is_wrong(parts: Snapshot) -> bool:
+    """Tell whether an index cannot be mirrored by the rows of the sources."""
+    index = parts.table("index")
+    columns = dict(index.schema) == INDEX_SCHEMA
+    last = index["row"].max() if columns else None
+    rows = min((source.planes[0].shape[0] for source in parts.sources if source.planes), default=0)
+    nulls = (
+        parts.table("index").select(pl.exclude("partition", "group").null_count()).sum_horizontal() if columns else None
+    )
+    return nulls is None or bool(nulls[0]) or (isinstance(last, int) and last >= rows)
+
+
+def _refused(parts: Snapshot) -> list[str]:
+    """Return why no dataset can be made of a version in which no contradiction was found."""
+    from spectroxr.dataset import SpectroDataset
+    from spectroxr.io import fill
+
     try:
-        parts = snapshot_of(place, version, contents, late=False)
-        lines = value_of(parts.index)
-        if dict(lines.schema) != INDEX_SCHEMA:
-            return [f"{where}: the columns of the index are {lines.schema}, not {INDEX_SCHEMA}."]
-        state = parts.documents.get("state")
-        order = (state.get("processings") if isinstance(state, dict) else None) or lines["processing"].unique(
-            maintain_order=True
-        ).to_list()
-        index = Index.from_tables(lines, value_of(parts.holes), order)
-    except (ValueError, TypeError, KeyError, pl.exceptions.PolarsError) as error:
-        return [f"{where}: {error}"]
-    return [f"{where}: {text}" for text in _unfit(parts, index) + _unfit_axes(place, contents)]
-
-
-def _unfit(parts: Snapshot, index: Index) -> list[str]:
-    """Return what of tables, folds and spectra does not fit the index."""
-    found = []
-    samples = len(index)
-    for source in parts.sources:
-        rows = len(source.planes[0])
-        if samples and int(index.rows.max()) >= rows:
-            found.append(f"the index refers to row {int(index.rows.max())}, source {source.name!r} has {rows}.")
-        if len(source.wavelength) != source.planes[0].shape[1]:
-            found.append(f"source {source.name!r} has {len(source.wavelength)} wavelengths, its spectra others.")
-        if source.segments is not None and len(source.segments) != len(source.wavelength):
-            found.append(f"source {source.name!r} has {len(source.wavelength)} wavelengths, its segments others.")
-        for name, lines in index.lines.items():
-            if name not in source.processings and not index.lacks(lines.samples, name, source.name).all():
-                found.append(f"the index has samples in processing {name!r}, source {source.name!r} does not have it.")
-    for name, given in parts.tables.items():
-        if (table := value_of(given)).width:
-            found += _unfit_table(name, table, samples)
-    names = [source.name for source in parts.sources]
-    for (processing, source_name), hole in index.holes.items():
-        if processing not in index.lines or source_name not in names:
-            found.append(f"holes name processing {processing!r} of source {source_name!r}, which is not there.")
-        elif len(hole) and int(hole.max()) >= samples:
-            found.append(f"holes name sample {int(hole.max())}; there are {samples}.")
-    return found + _unfit_folds(parts.documents.get("folds"), samples)
-
-
-def _unfit_axes(place: Place, contents: Contents) -> list[str]:
-    """Return which sources show plain readers other wavelengths than the description of the version has."""
-    found = []
-    for source in contents.sources:
-        record = contents.files.get(f"features.zarr/{source.folder}/wavelength/c/0")
-        plain = b"" if record is None else fetch(place, record)
-        if plain != source.wavelength.astype(source.wavelength.dtype.newbyteorder("<")).tobytes():
-            found.append(f"source {source.name!r} has other wavelengths in its Zarr group than in the description.")
-    return found
-
-
-def _unfit_table(name: str, table: pl.DataFrame, samples: int) -> list[str]:
-    """Return what is wrong with the samples that a table names."""
-    if "sample" not in table.columns:
-        return [f"table {name!r} has no column 'sample'."]
-    column = table["sample"]
-    if not column.dtype.is_integer() or column.null_count():
-        return [f"table {name!r} has samples that are no ids."]
-    wrong = column.filter((column < 0) | (column >= samples))
-    if len(wrong):
-        return [f"table {name!r} names sample {wrong[0]}; there are {samples}."]
-    keys = [
-        key for key in ("sample", "processing") if key in table.columns and (key, name) != ("processing", "metadata")
-    ]
-    if name != "predictions" and table.select(keys).is_duplicated().any():
-        return [f"table {name!r} has a sample twice."]
-    return []
-
-
-def _unfit_folds(folds: Any, samples: int) -> list[str]:
-    """Return what is wrong with folds."""
-    if not isinstance(folds, list):
-        return []
-    for k, fold in enumerate(folds):
-        if not isinstance(fold, dict) or set(fold) != {"train", "val"}:
-            return [f"fold {k} is not of the form {{'train': [...], 'val': [...]}}."]
-        ids = [one for side in fold.values() for one in (side if isinstance(side, list) else [None])]
-        wrong = [one for one in ids if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one < samples]
-        if wrong:
-            return [f"fold {k} names sample {wrong[0]!r}; there are {samples}."]
-        if len(set(ids)) != len(ids):
-            return [f"fold {k} names a sample twice."]
+        fill(SpectroDataset(), parts)
+    except StoreError as error:
+        return str(error).splitlines()
     return []
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from spectroxr.chunks import chunk_name
 from spectroxr.contents import Contents, StoredSource, chunk_table, contents_of_format_1
+from spectroxr.description import described
 from spectroxr.errors import ConflictError, StoreError
 from spectroxr.generation import Generation, write_spectra
 from spectroxr.history import History, Version, history_of, now, read_history, record_of
 from spectroxr.later import value_of
 from spectroxr.localplace import LocalPlace
-from spectroxr.manifest import RESTORE, decode_json, encode_json
+from spectroxr.manifest import RESTORE, encode_json
 from spectroxr.place import Place, Record, fetch, generation_name
 from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table
 from spectroxr.snapshot import Snapshot, SourceSnapshot
@@ -258,7 +259,7 @@ def contents_of(place: Place, version: Version) -> Contents:
     if version.record is None:
         return contents_of_format_1(place, version)
     data, where = fetch(place, version.record), place.name_of(version.record.key)
-    said = decode_json(data, where)
+    said = described(data, where)
     if _CHUNKS not in said["files"]:
         raise StoreError(f"{where} does not list {_CHUNKS}. {RESTORE}")
     chunks = record_of(said["files"][_CHUNKS])
