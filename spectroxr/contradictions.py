@@ -170,16 +170,17 @@ def _wrong_lines(parts: Snapshot, index: Index) -> Iterator[str]:
         if len(index) and int(index.rows.max()) >= rows:
             yield f"the index refers to row {int(index.rows.max())}, source {source.name!r} has {rows}."
         for name, lines in index.lines.items():
-            if name not in source.processings and not index.lacks(lines.samples, name, source.name).all():
-                missing = lines.samples
-                key = (pl.col("processing") == name) & (pl.col("source") == source.name)
-                if not _wrong_holes_table(parts.table("holes")):
-                    missing = np.setdiff1d(lines.samples, parts.table("holes").filter(key)["sample"].to_numpy())
-                if len(missing):
-                    yield (
-                        f"the index has samples in processing {name!r}, such as {missing[0]}, source {source.name!r} "
-                        "does not have it."
-                    )
+            if name in source.processings:
+                continue
+            missing = lines.samples
+            if not _wrong_holes_table(parts.table("holes")):
+                known = parts.table("holes").filter(pl.col("processing") == name, pl.col("source") == source.name)
+                missing = np.setdiff1d(missing, known["sample"].to_numpy())
+            if len(missing):
+                yield (
+                    f"the index has samples in processing {name!r}, such as {missing[0]}, source {source.name!r} does "
+                    "not have it."
+                )
         for name in source.processings:
             if len(index) and name not in index.lines:
                 yield f"source {source.name!r} has processing {name!r}, the index does not."
@@ -225,13 +226,22 @@ def _wrong_forms(folds: Any, samples: int) -> tuple[list[str], list[tuple[int, A
             continue
         bad = [f"fold {k}: {side} is {short(ids)}, not a list." for side, ids in fold.items() if type(ids) is not list]
         if not bad:
-            wrong = [one for ids in fold.values() for one in ids if not whole(one) or one >= samples]
-            bad = [f"fold {k} names sample {short(one)}; there are {samples}." for one in wrong[:20]]
+            bad = [
+                f"fold {k} names sample {short(one)}; there are {samples}."
+                for ids in fold.values()
+                for one in ([] if _are_samples(ids, samples) else ids)
+                if not whole(one) or one >= samples
+            ][:20]
         if bad:
             found += bad
             continue
         right.append((k, np.array(fold["train"], np.intp), np.array(fold["val"], np.intp)))
     return found, right
+
+
+def _are_samples(ids: list[Any], samples: int) -> bool:
+    """Tell quickly, of many, whether all are samples."""
+    return not ids or (set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) < samples)
 
 
 def _wrong_folds(folds: Any, samples: int, origins: Array | None) -> list[str]:
