@@ -483,6 +483,15 @@ def test_what_references_say_is_compared(tmp_path, monkeypatch, name):
     assert "version 3 of" in str(caught.value) and "version 2 of" not in str(caught.value)
 
 
+@pytest.mark.parametrize("call", [SpectroDataset.verify, SpectroDataset.load])
+def test_a_manifest_that_lacks_a_description(saved, tmp_path, call):
+    path = forged(saved, tmp_path, lambda store: None)
+    history = read_history(open_place(path))
+    (path / "manifest.json").write_bytes(History((replace(history.current, record=None),)).sealed())
+    with pytest.raises(StoreError, match="the manifest has no description of version 1 of"):
+        call(path)
+
+
 @pytest.mark.parametrize("name", ["folds", "state"])
 def test_load_names_documents_it_cannot_read(saved, tmp_path, name):
     with pytest.raises(StoreError, match=f"the {name} (is|are) 1, not"):
