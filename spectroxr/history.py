@@ -167,6 +167,11 @@ def history_of(place: Place, data: bytes, token: Any = None) -> History:
     numbers = [version.number for version in versions]
     if numbers != sorted(set(numbers)):
         raise StoreError(f"{where} lists versions {numbers}, which do not ascend. {RESTORE}")
+    current = versions[-1].generation if versions else None
+    if content.get("generation", "") != current:
+        raise StoreError(
+            f"{where} names generation {content.get('generation')!r}, the last it lists is {current!r}. {RESTORE}"
+        )
     return History(versions, token, data)
 
 

@@ -11,6 +11,7 @@ import polars as pl
 
 from spectroxr import npystore
 from spectroxr.chunks import LEVELS, check_chunks
+from spectroxr.contradictions import contradictions
 from spectroxr.errors import StoreError, nearest
 from spectroxr.history import History, Version, read_history
 from spectroxr.later import Later
@@ -209,7 +210,10 @@ def verify(
     """Check every file of a store; see `SpectroDataset.verify`."""
     place = open_place(path, storage_options)
     if isinstance(place, LocalPlace) and place.root.is_dir() and _format_of(npystore.committed(place.root)) == "npy":
-        read_store(path, version=version, verify=True)
+        snapshot, _ = read_store(path, version=version, verify=True)
+        # a folder of the seed has no state, and may lack what makes the rest consistent
+        if snapshot.documents["state"] is not None and (wrong := contradictions(snapshot)):
+            raise StoreError(_listed([f"{path}: {text}" for text in wrong]))
         return
     where = place.name_of("")
 

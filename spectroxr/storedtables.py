@@ -17,6 +17,7 @@ from spectroxr.later import Later, value_of
 from spectroxr.manifest import decode_json, encode_json
 from spectroxr.parts import Part, joined, split, split_index
 from spectroxr.place import Place, Record, fetch
+from spectroxr.schema import INDEX_SCHEMA
 from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table
 from spectroxr.snapshot import Snapshot, Table
 from spectroxr.threads import in_threads
@@ -113,7 +114,8 @@ def read_side(place: Place, version: Version, contents: Contents, late: bool = T
     version : Version
     contents : Contents
     late : bool
-        Whether those that are large are `Later`; of these, only the sizes of files on a local disk are checked.
+        Whether those that are large are `Later`; of these, only the sizes of files on a local disk are checked. False
+        also looks at every line of parts.
 
     Returns
     -------
@@ -135,7 +137,7 @@ def read_side(place: Place, version: Version, contents: Contents, late: bool = T
                 (record,) = stored.records.values()
                 return decode_json(fetch(place, record), place.name_of(record.key))
             frames = in_threads(_frame, [(place, one) for one in stored.records.values()], place.workers)
-            _check_lines(stored, frames)
+            _check_lines(stored, frames, whole=not late)
             # which needs the order of the processings, in the document that is read first
             return joined(frames, stored.parts, order[0]() if name == "index" else None)
 
@@ -169,7 +171,8 @@ def _frame(given: tuple[Place, Record]) -> pl.DataFrame:
     return parsed_table(fetch(place, record), place.name_of(record.key))
 
 
-def _check_lines(stored: Stored, frames: Sequence[pl.DataFrame]) -> None:
+def _check_lines(stored: Stored, frames: Sequence[pl.DataFrame], whole: bool) -> None:
+    """Raise StoreError if parts are not what is said of them; with `whole`, their lines are looked at too."""
     for part, frame, record in zip(stored.parts, frames, stored.records.values(), strict=True):
         if part.lines not in (-1, frame.height):
             raise StoreError(
@@ -178,6 +181,13 @@ def _check_lines(stored: Stored, frames: Sequence[pl.DataFrame]) -> None:
             )
         if frame.schema != frames[0].schema:
             raise StoreError(f"{stored.place.name_of(record.key)} has other columns than the first part of its table.")
+        if whole and part.processings is not None and part.samples is not None and dict(frame.schema) == INDEX_SCHEMA:
+            strange = ~frame["processing"].is_in(part.processings) | ~frame["sample"].is_between(*part.samples)
+            if strange.any():
+                raise StoreError(
+                    f"{stored.place.name_of(record.key)} has a line of sample {frame['sample'].filter(strange)[0]} in "
+                    f"processing {frame['processing'].filter(strange)[0]!r}, which is not of its part."
+                )
 
 
 def rebound(later: Later[Any] | None, place: Place, files: Mapping[str, Record]) -> None:

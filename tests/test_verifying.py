@@ -12,10 +12,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from spectroxr import SpectroDataset, StoreError, zarrstore
+from spectroxr import SpectroDataset, StoreError, storedtables, zarrstore
 from spectroxr.chunks import digest
 from spectroxr.history import History, read_history, record_json
-from spectroxr.manifest import checksum
+from spectroxr.manifest import NPY_VERSION, checksum, seal
 from spectroxr.place import Record, open_place
 
 
@@ -80,7 +80,10 @@ class Store:
 
     def table(self, name, change):
         out = io.BytesIO()
-        change(pl.read_parquet(self.read(f"tables/{name}.parquet"))).write_parquet(out)
+        changed = change(pl.read_parquet(self.read(f"tables/{name}.parquet")))
+        changed.write_parquet(out)
+        if name in self.about["tables"]:
+            self.about["tables"][name] = [{"part": 0, "lines": changed.height}]
         self.put(f"tables/{name}.parquet", out.getvalue())
 
     def meta(self, name, change):
@@ -488,7 +491,7 @@ def test_a_manifest_that_lacks_a_description(saved, tmp_path, call):
     path = forged(saved, tmp_path, lambda store: None)
     history = read_history(open_place(path))
     (path / "manifest.json").write_bytes(History((replace(history.current, record=None),)).sealed())
-    with pytest.raises(StoreError, match="the manifest has no description of version 1 of"):
+    with pytest.raises(StoreError, match="manifest.json does not list versions.*version 1 is not described"):
         call(path)
 
 
@@ -571,6 +574,12 @@ def test_any_value_in_the_description(saved, tmp_path, kind):
     said = store.about
     paths = [("files",), ("sources",), ("files", "tables/index.parquet"), ("files", "tables/chunks.parquet")]
     paths += [("sources", 0), *(("sources", 0, key) for key in said["sources"][0])]
+    parts = [
+        ("tables", "index"),
+        ("tables", "index", 0),
+        *(("tables", "index", 0, k) for k in said["tables"]["index"][0]),
+    ]
+    paths += [("tables",), *parts]
     for path in paths:
         *above, last = path
         for junk in ["gone", *JUNK]:
@@ -587,7 +596,63 @@ def test_any_value_in_the_description(saved, tmp_path, kind):
             store.about = changed
             store.seal()
             # uncompressed spectra may lie in blocks of any number of rows within, and compressed ones have none
-            check(untouched, named=last != "inner_rows" or junk != 1)
+            # a table of which no parts are named is in one file
+            unparted = path in (("tables",), ("tables", "index")) and junk in ("gone", {})
+            check(untouched, named=not unparted and (last != "inner_rows" or junk != 1))
+
+
+@pytest.mark.parametrize(
+    "key", ["generation", "versions", *(["version", "time", "message", "written", "samples", "description"])]
+)
+def test_any_value_in_the_manifest(saved, tmp_path, key):
+    path = forged(saved, tmp_path, lambda store: None)
+    right, messages = json.loads((path / "manifest.json").read_bytes()), []
+    for junk in ["gone", *JUNK]:
+        said = copy.deepcopy(right)
+        said = {name: said[name] for name in ("generation", "versions")}
+        about = said if key in said else said["versions"][0]
+        if junk == "gone":
+            del about[key]
+        else:
+            about[key] = junk
+        (path / "manifest.json").write_bytes(seal(said))
+        for call in (SpectroDataset.verify, SpectroDataset.versions, SpectroDataset.vacuum, SpectroDataset.load):
+            try:
+                call(path)
+            except StoreError as error:
+                messages.append(str(error))
+        with contextlib.suppress(StoreError):
+            made().save(path)
+    assert len(messages) > 5
+    assert all("manifest.json" in text or "holds nothing" in text for text in messages)
+
+
+def test_a_plain_folder_that_contradicts_itself(tmp_path):
+    made().save(tmp_path / "a", format="npy")
+    SpectroDataset.verify(tmp_path / "a")
+    said = json.loads((tmp_path / "a/features.json").read_bytes())
+    data = json.dumps([{"train": [6], "val": [0]}]).encode()
+    (tmp_path / "a/folds.json").write_bytes(data)
+    said["files"]["folds.json"] = {"size": len(data), "crc32c": f"{checksum(data):08x}"}
+    content = {key: said[key] for key in ("sources", "files")}
+    (tmp_path / "a/features.json").write_bytes(seal(content, NPY_VERSION))
+    with pytest.raises(StoreError, match="fold 0: sample 6 trains while"):
+        SpectroDataset.verify(tmp_path / "a")
+
+
+def test_lines_that_are_not_of_their_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(storedtables, "WHOLE_BYTES", 0)
+    ds = made()
+    ds.save(tmp_path / "a")
+    ds.add_features({"nir": np.ones((2, 4), "f4"), "mir é": None})
+    ds.save(tmp_path / "a")
+    SpectroDataset.verify(tmp_path / "a")
+    store = Store(tmp_path / "a")
+    assert len(store.about["tables"]["index"]) == 2
+    store.about["tables"]["index"][1]["samples"] = [8, 8]
+    store.seal()
+    with pytest.raises(StoreError, match=r"index\.1\.parquet has a line of sample 9"):
+        SpectroDataset.verify(tmp_path / "a")
 
 
 @pytest.mark.parametrize("key", ["processings", "rows", "targets"])
