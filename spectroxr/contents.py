@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.chunks import ChunkTable, Grid
-from spectroxr.description import FORGED, described
+from spectroxr.description import FORGED
 from spectroxr.errors import StoreError
 from spectroxr.history import Version, record_json, record_of
 from spectroxr.manifest import RESTORE, decode_json
@@ -117,23 +117,21 @@ class Contents:
         }
 
     @staticmethod
-    def from_description(place: Place, data: bytes, where: str, chunks: pl.DataFrame) -> Contents:
-        """Rebuild from the description and the table of chunks.
+    def from_description(place: Place, said: dict[str, Any], where: str, chunks: pl.DataFrame) -> Contents:
+        """Rebuild from the description, as `described` returns it, and the table of chunks.
 
         Raises
         ------
         StoreError
             If they contradict each other.
         """
-        said = described(data, where)
         files = {name: record_of(given) for name, given in said["files"].items()}
         if dict(chunks.schema) != CHUNKS:
             raise StoreError(f"{where} has a table of chunks with {chunks.schema}, not {CHUNKS}. {RESTORE}")
-        if chunks.select(pl.exclude("xxh3")).null_count().sum_horizontal()[0]:
+        if any(chunks[name].null_count() for name in CHUNKS if name != "xxh3"):
             raise StoreError(f"{where} has a table of chunks with nulls. {RESTORE}")
-        folders = [about["folder"] for about in said["sources"]]
-        strange = chunks["source"].filter(~chunks["source"].is_in(folders))
-        if len(strange):
+        folders = {about["folder"] for about in said["sources"]}
+        if strange := sorted(set(chunks["source"].unique()) - folders):
             raise StoreError(f"{where} has chunks of {strange[0]!r}, which is no folder of a source. {RESTORE}")
         sources = tuple(_source(place, about, chunks, where) for about in said["sources"])
         tables = {name: tuple(map(Part.from_json, parts)) for name, parts in said.get("tables", {}).items()}
@@ -144,7 +142,7 @@ def _source(place: Place, about: dict[str, Any], chunks: pl.DataFrame, where: st
     m, p, n = about["shape"]
     a, b, c = about["chunk"]
     grid = Grid((m, p, n), (a, b, c), np.dtype(about["dtype"]))
-    mine = chunks.filter(pl.col("source") == about["folder"])
+    mine = chunks[(chunks["source"] == about["folder"]).arg_true()]
     count = prod(grid.counts)
     if mine.height != count:
         raise StoreError(f"{where} has {mine.height} chunks of source {about['name']!r} instead of {count}. {RESTORE}")

@@ -357,6 +357,8 @@ class Index:
         return index
 
     def _take_holes(self, holes: pl.DataFrame) -> None:
+        if not holes.height:
+            return
         for (name, source), group in holes.group_by(["processing", "source"], maintain_order=True):
             self.holes[str(name), str(source)] = np.sort(group["sample"].to_numpy())
 
@@ -404,10 +406,10 @@ def _from_sorted(table: pl.DataFrame, order: Sequence[str]) -> tuple[pl.DataFram
         The samples and the lines; None if the table is not like that, or something contradicts, which `check_table`
         words.
     """
-    if (
-        dict(table.schema) != INDEX_SCHEMA
-        or table.select(pl.exclude("partition", "group").null_count()).sum_horizontal()[0]
-    ):
+    if dict(table.schema) != INDEX_SCHEMA:
+        return None
+    # columns one by one: a query over all of them starts threads, which takes longer than a small index
+    if any(table[name].null_count() for name in INDEX_SCHEMA if name not in ("partition", "group")):
         return None
     runs = table["processing"].rle().struct.unnest()
     names = runs["value"].to_list()
@@ -415,7 +417,8 @@ def _from_sorted(table: pl.DataFrame, order: Sequence[str]) -> tuple[pl.DataFram
         return None
     sizes = runs["len"].to_list()
     count = int(sizes[0]) if names else 0
-    owners = table.slice(0, count).select(SAMPLE_COLUMNS)
+    owned = pl.DataFrame([table[name] for name in SAMPLE_COLUMNS])
+    owners = owned.slice(0, count)
     ids, branch = table["sample"].to_numpy(), table["branch"].to_numpy()
     everyone = np.arange(count, dtype=np.uint32)
     alike = bool((runs["len"] == count).all()) and _repeats(table, count)
@@ -427,7 +430,7 @@ def _from_sorted(table: pl.DataFrame, order: Sequence[str]) -> tuple[pl.DataFram
             whole = size == count and bool(np.array_equal(samples, everyone))
             if not whole and (not start or samples[-1] >= count or not bool(np.all(samples[1:] > samples[:-1]))):
                 return None
-            part = table.slice(start, size).select(SAMPLE_COLUMNS)
+            part = owned.slice(start, size)
             if start and not part.equals(owners if whole else owners[samples], null_equal=True):
                 return None
         lines[name] = Lines(samples, branch[start : start + size])

@@ -264,7 +264,7 @@ def contents_of(place: Place, version: Version) -> Contents:
         raise StoreError(f"{where} does not list {_CHUNKS}. {RESTORE}")
     chunks = record_of(said["files"][_CHUNKS])
     table = parsed_table(fetch(place, chunks), place.name_of(chunks.key))
-    return Contents.from_description(place, data, where, table)
+    return Contents.from_description(place, said, where, table)
 
 
 def read_zarr(place: Place, number: int | None, history: History) -> tuple[Snapshot, Saved]:
