@@ -119,7 +119,7 @@ def _is_part(part: Any) -> bool:
         and _texts(part.get("processings", []))
         and isinstance(samples, list)
         and len(samples) == 2
-        and all(whole(one, -1) for one in samples)
+        and all(map(whole, samples))
     )
 
 

@@ -129,12 +129,14 @@ def split_index(table: pl.DataFrame, known: Sequence[Part]) -> list[tuple[Part, 
     list of (Part, polars.DataFrame)
         At least one; a single one if the lines are not ordered by processing and sample.
     """
+    if not table.height:
+        return [(Part(0, 0), table)]
     runs = table["processing"].rle().struct.unnest()
     names, sizes = runs["value"].to_list(), runs["len"].to_list()
     ids = table["sample"].to_numpy()
     starts = dict(zip(names, np.cumsum([0, *sizes]).tolist(), strict=False))
     ends = {name: starts[name] + size for name, size in zip(names, sizes, strict=True)}
-    last = int(ids.max()) if len(ids) else -1
+    last = int(ids.max())
     plain = [(Part(0, table.height, tuple(names), (0, last)), table)]
     if len(starts) < len(names) or not all(
         bool(np.all(ids[starts[name] + 1 : ends[name]] > ids[starts[name] : ends[name] - 1])) for name in names

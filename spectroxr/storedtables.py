@@ -181,7 +181,9 @@ def _check_lines(stored: Stored, frames: Sequence[pl.DataFrame], whole: bool) ->
             )
         if frame.schema != frames[0].schema:
             raise StoreError(f"{stored.place.name_of(record.key)} has other columns than the first part of its table.")
-        if whole and part.processings is not None and part.samples is not None and dict(frame.schema) == INDEX_SCHEMA:
+        if not whole or part.processings is None or part.samples is None or not frame.height:
+            continue
+        if dict(frame.schema) == INDEX_SCHEMA:
             strange = ~frame["processing"].is_in(part.processings) | ~frame["sample"].is_between(*part.samples)
             if strange.any():
                 raise StoreError(

@@ -420,7 +420,7 @@ class TargetBlock:
             return unread, self._document
         table, names = long_table(self._versions)
         written = [[version, target, place] for (version, target), place in self._written.items()]
-        versions = [[version, list(columns.items())] for version, columns in names.items()]
+        versions = [[version, [[*pair] for pair in columns.items()]] for version, columns in names.items()]
         return table, {"versions": versions, "written": written}
 
     def restore(self, table: pl.DataFrame | Later[pl.DataFrame], document: Mapping[str, Any]) -> None:
