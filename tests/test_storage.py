@@ -656,6 +656,7 @@ INTERRUPTED = [(*parts, KeyboardInterrupt()) for parts in BREAKS if parts[0] is 
 @pytest.mark.parametrize(
     ("module", "name", "compression", "error"), [(*parts, OSError("disk full")) for parts in BREAKS] + INTERRUPTED
 )
+@pytest.mark.long
 @pytest.mark.parametrize("after", [False, True])
 def test_exception_while_writing_keeps_the_old_version(tmp_path, monkeypatch, module, name, compression, error, after):
     write_store(tmp_path / "old", full(), compression=compression)
@@ -755,6 +756,7 @@ def save_forever(path, started):
         started.set()
 
 
+@pytest.mark.long
 def test_killed_writers_leave_a_whole_version(tmp_path):
     path = tmp_path / "a"
     context = multiprocessing.get_context("spawn")

@@ -538,6 +538,7 @@ DEEP = b"[" * 500 + b"]" * 500
 TABLES = ["index", "holes", "targets", "metadata", "predictions", "chunks"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["zstd", "None"])
 @pytest.mark.parametrize("name", ["folds", "state", "version"])
 def test_any_document(saved, tmp_path, name, kind):
@@ -555,18 +556,21 @@ def test_any_document(saved, tmp_path, name, kind):
         check(path, named=(name, junk) not in [("folds", []), ("state", {}), ("state", {"a": [{"b": None}]})])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["zarr.json", "nir/zarr.json", "nir/spectra/zarr.json", "nir/sample/zarr.json"])
 def test_any_metadata_of_the_group(saved, tmp_path, name):
     for junk in [*(json.dumps(junk).encode() for junk in JUNK), DEEP, b"", b"\xff"]:
         check(forged(saved, tmp_path, lambda store, junk=junk: store.put(f"features.zarr/{name}", junk)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["origin", "partition", "wavelength"])
 def test_any_bytes_of_a_coordinate(saved, tmp_path, name):
     for data in (b"", b"x", bytes(100)):
         check(forged(saved, tmp_path, lambda store, data=data: store.put(f"features.zarr/nir/{name}/c/0", data)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["zstd", "None"])
 def test_any_value_in_the_description(saved, tmp_path, kind):
     untouched = forged(saved, tmp_path, lambda store: None, kind)
@@ -604,6 +608,7 @@ def test_any_value_in_the_description(saved, tmp_path, kind):
 @pytest.mark.parametrize(
     "key", ["generation", "versions", *(["version", "time", "message", "written", "samples", "description"])]
 )
+@pytest.mark.long
 def test_any_value_in_the_manifest(saved, tmp_path, key):
     path = forged(saved, tmp_path, lambda store: None)
     right, messages = json.loads((path / "manifest.json").read_bytes()), []
@@ -655,6 +660,7 @@ def test_lines_that_are_not_of_their_part(tmp_path, monkeypatch):
         SpectroDataset.verify(tmp_path / "a")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", ["processings", "rows", "targets"])
 def test_any_value_in_the_state(saved, tmp_path, key):
     for junk in JUNK:
@@ -688,6 +694,7 @@ def others(frame):
     yield frame.reverse()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TABLES)
 def test_any_table(saved, tmp_path, name):
     (tmp_path / "b").mkdir()
