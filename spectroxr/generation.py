@@ -279,7 +279,8 @@ class ChunkWriter:
         block = np.ascontiguousarray(values, self.grid.dtype)
         if block.shape == shape:
             return block
-        whole = np.zeros(shape, self.grid.dtype)
+        # as rows that a processing does not have: so a chunk stays as it is when rows come that it has nothing of
+        whole = np.full(shape, np.nan, self.grid.dtype)
         whole[: block.shape[0], : block.shape[1]] = block
         return whole
 

@@ -246,7 +246,7 @@ def _settle(source: FeatureSource, stored: StoredSource, place: Place) -> None:
             (name,) = block.processings
             plane = stored.array.plane(stored.processings.index(name))
             old = block.plane
-            if not isinstance(old, StoredPlane) or (old.array.place == place and len(old) == len(plane)):
+            if not isinstance(old, StoredPlane) or old.array.place == place:
                 block = LazyBlock(plane, name, block.chunks)
         blocks.append(block)
     source.adopt(blocks)

@@ -114,9 +114,12 @@ class PaddedPlane:
         known = which < len(self.plane)
         out[...] = np.nan
         if known.any():
-            part = np.empty((int(known.sum()), out.shape[1]), self.dtype)
-            self.plane.read(which[known], bands, part)
-            out[known] = part
+            if isinstance(self.plane, np.ndarray):
+                out[known] = self.plane[which[known]][:, bands]
+            else:
+                part = np.empty((int(known.sum()), out.shape[1]), self.dtype)
+                self.plane.read(which[known], bands, part)
+                out[known] = part
 
 
 def _write(writer: Any, key: tuple[int, int, int], block: Array) -> Any:

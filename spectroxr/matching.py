@@ -20,6 +20,10 @@ class SideTable(Protocol):
     version: int
 
     @property
+    def unread(self) -> object | None:
+        """What it will be read from; None if it is here."""
+
+    @property
     def columns(self) -> Sequence[str]:
         """Names of the columns."""
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-__all__ = ["Part", "joined", "split", "split_index"]
+__all__ = ["FEW", "MOST", "Part", "joined", "split", "split_lines"]
 
 #: A table of more parts than this has some of them put together.
 MOST = 32
 #: So many neighbours, those with the fewest lines.
 TOGETHER = 16
 #: The index is read whole, so it has few.
-MOST_OF_INDEX = 4
+FEW = 4
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Part:
         Of the file; 0 for that with the plain name. Parts are in the order of their numbers.
     lines : int
     processings : tuple of str or None
-        Of a part of the index: it has all lines of these processings
+        Of a part of the index or the targets: it has all lines of these processings
     samples : tuple of int or None
         of the samples from the first to the second.
     """
@@ -89,8 +89,7 @@ def split(table: pl.DataFrame, known: Sequence[Part]) -> list[tuple[Part, pl.Dat
     >>> [(part.number, part.lines) for part, _ in split(table, [Part(0, 3)])]
     [(0, 3), (1, 2)]
     """
-    # categories are numbered within a file
-    if any(word in str(kind) for kind in table.dtypes for word in ("Categorical", "Enum")):
+    if _has_categories(table):
         known = ()
     parts: list[Part] = []
     done = 0
@@ -112,25 +111,27 @@ def split(table: pl.DataFrame, known: Sequence[Part]) -> list[tuple[Part, pl.Dat
     return [(part, table.slice(int(start), part.lines)) for part, start in zip(parts, starts, strict=False)]
 
 
-def split_index(table: pl.DataFrame, known: Sequence[Part]) -> list[tuple[Part, pl.DataFrame]]:
-    """Part an index so that lines which were there before lie in the parts that they lie in.
+def split_lines(table: pl.DataFrame, known: Sequence[Part], most: int = FEW) -> list[tuple[Part, pl.DataFrame]]:
+    """Part an index, or targets, so that lines which were there before lie in the parts that they lie in.
 
     Each part has all lines of some processings and of a range of samples, in the order of the table.
 
     Parameters
     ----------
     table : polars.DataFrame
-        An index.
+        With columns ``sample`` and ``processing``.
     known : sequence of Part
         Of the version before, as far as they are to be kept.
+    most : int
+        How many parts there may be; with more, the table becomes one again.
 
     Returns
     -------
     list of (Part, polars.DataFrame)
         At least one; a single one if the lines are not ordered by processing and sample.
     """
-    if not table.height:
-        return [(Part(0, 0), table)]
+    if not table.height or _has_categories(table) or table["processing"].dtype != pl.String:
+        return [(Part(0, table.height), table)]
     runs = table["processing"].rle().struct.unnest()
     names, sizes = runs["value"].to_list(), runs["len"].to_list()
     ids = table["sample"].to_numpy()
@@ -166,9 +167,14 @@ def split_index(table: pl.DataFrame, known: Sequence[Part]) -> list[tuple[Part, 
     parts.append(lines_of(Part(number, 0, old, (newest, last))))
     parts.append(lines_of(Part(number + 1, 0, new, (0, last))))
     parts = [(part, lines) for part, lines in parts if lines.height]
-    if len(parts) > MOST_OF_INDEX or sum(part.lines for part, _ in parts) != table.height:
+    if len(parts) > most or sum(part.lines for part, _ in parts) != table.height:
         return plain
     return parts or plain
+
+
+def _has_categories(table: pl.DataFrame) -> bool:
+    """Tell whether values are numbered within a file, so that files cannot be put together again."""
+    return any(word in str(kind) for kind in table.dtypes for word in ("Categorical", "Enum"))
 
 
 def joined(frames: Sequence[pl.DataFrame], parts: Sequence[Part], order: Sequence[str] | None) -> pl.DataFrame:
@@ -180,7 +186,7 @@ def joined(frames: Sequence[pl.DataFrame], parts: Sequence[Part], order: Sequenc
     parts : sequence of Part
         Of the same length.
     order : sequence of str or None
-        For an index: its processings, in the order that the lines shall have.
+        For an index or targets: the processings, in the order that the lines shall have.
 
     Returns
     -------

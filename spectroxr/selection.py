@@ -105,7 +105,11 @@ class Resolver:
 
     def parse(self, filter: Filter) -> Parsed:
         """Take a filter apart, knowing the columns of metadata and targets."""
-        return parse_filter(filter, {name: table.schema for name, table in self.side.items()})
+        named = filter.meta.root_names() if isinstance(filter, pl.Expr) else filter if isinstance(filter, dict) else ()
+        # a table that is yet to be read is left alone by filters that do not name its columns
+        own = set(named) <= {*INDEX_SCHEMA, "source", "wavelength"}
+        side = {name: table for name, table in self.side.items() if not own or table.unread is None}
+        return parse_filter(filter, {name: table.schema for name, table in side.items()})
 
     def filter_keys(self) -> list[str]:
         """Return what a filter dict may be keyed by."""

@@ -15,9 +15,8 @@ from spectroxr.generation import Generation
 from spectroxr.history import Version
 from spectroxr.later import Later, value_of
 from spectroxr.manifest import decode_json, encode_json
-from spectroxr.parts import Part, joined, split, split_index
+from spectroxr.parts import FEW, MOST, Part, joined, split, split_lines
 from spectroxr.place import Place, Record, fetch
-from spectroxr.schema import INDEX_SCHEMA
 from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table
 from spectroxr.snapshot import Snapshot, Table
 from spectroxr.threads import in_threads
@@ -83,7 +82,12 @@ def _write_table(out: Generation, name: str, table: Table, known: Sequence[Part]
     records = [out.known.get(part.file(name)) for part in known]
     if sum(record.size for record in records if record is not None) < WHOLE_BYTES:
         known = ()
-    some = split_index(frame, known) if name == "index" else split(frame, known)
+    if not out.place.links and name in ("index", "holes"):
+        known = ()  # what every reading needs is one request
+    if name in ("index", "targets") and {"sample", "processing"} <= set(frame.columns):
+        some = split_lines(frame, known, FEW if name == "index" else MOST)
+    else:
+        some = split(frame, known)
     for part, lines in some:
         out.add(part.file(name), as_parquet(lines, quick=name == "index"))
     return tuple(part for part, _ in some)
@@ -129,7 +133,6 @@ def read_side(place: Place, version: Version, contents: Contents, late: bool = T
     """
     readers: dict[str, Callable[[], Any]] = {}
     found: dict[str, Any] = {}
-    order: list[Any] = []
 
     def reader(name: str, stored: Stored) -> Callable[[], Any]:
         def read() -> Any:
@@ -138,8 +141,7 @@ def read_side(place: Place, version: Version, contents: Contents, late: bool = T
                 return decode_json(fetch(place, record), place.name_of(record.key))
             frames = in_threads(_frame, [(place, one) for one in stored.records.values()], place.workers)
             _check_lines(stored, frames, whole=not late)
-            # which needs the order of the processings, in the document that is read first
-            return joined(frames, stored.parts, order[0]() if name == "index" else None)
+            return joined(frames, stored.parts, _order(name, state.value) if name in ("index", "targets") else None)
 
         return read
 
@@ -153,16 +155,22 @@ def read_side(place: Place, version: Version, contents: Contents, late: bool = T
             for record in stored.records.values():
                 place.expect(record.key, record.size)
             found[name] = Later(read, stored)
-    state = Later(readers["state"])
-    order.append(lambda: _order(state.value))
+    # the order of lines stands in the state, which is read first
+    state: Later[Any] = Later(readers["state"])
     readers["state"] = lambda: state.value
     now = sorted(set(readers) - set(found), key=lambda name: name != "state")
     values = in_threads(lambda name: readers[name](), now, place.workers)
     return found | dict(zip(now, values, strict=True))
 
 
-def _order(state: Any) -> list[str]:
-    names = state.get("processings") if isinstance(state, dict) else None
+def _order(table: str, state: Any) -> list[str]:
+    """Return the order of the processings of an index, or of the versions of targets, as far as the state has one."""
+    said = state if isinstance(state, dict) else {}
+    names = said.get("processings")
+    if table == "targets":
+        document = said.get("targets")
+        versions = document.get("versions") if isinstance(document, dict) else None
+        names = [one[0] for one in versions if isinstance(one, list) and one] if isinstance(versions, list) else None
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
@@ -183,7 +191,7 @@ def _check_lines(stored: Stored, frames: Sequence[pl.DataFrame], whole: bool) ->
             raise StoreError(f"{stored.place.name_of(record.key)} has other columns than the first part of its table.")
         if not whole or part.processings is None or part.samples is None or not frame.height:
             continue
-        if dict(frame.schema) == INDEX_SCHEMA:
+        if frame.schema.get("sample") == pl.UInt32 and frame.schema.get("processing") == pl.String:
             strange = ~frame["processing"].is_in(part.processings) | ~frame["sample"].is_between(*part.samples)
             if strange.any():
                 raise StoreError(

@@ -52,18 +52,21 @@ def describe(ds: SpectroDataset) -> str:
         gaps = [s.name for s in ds.features.sources if index.lacks(held.samples, name, s.name).any()]
         note = f" (not whole in {', '.join(gaps)})" if gaps else ""
         lines.append(f"{'Processings' if k == 0 else '':<13}{name}: {_many(len(held.samples), 'sample')}{note}")
-    if ds.targets.columns:
+    unread = {"Targets": ds.targets.unread, "Metadata": ds.metadata.unread, "Folds": ds.folds.unread}
+    unread["Predictions"] = ds.predictions.unread
+    if unread["Targets"] is None and ds.targets.columns:
         for k, name in enumerate(ds.targets.columns):
             column = ds.targets.column(name)
             lines.append(f"{'Targets' if k == 0 else '':<13}{name}: {column.dtype}, {_missing(column)}")
         lines.append(f"{'':<13}versions: {', '.join(ds.targets.versions)}")
-    if ds.metadata.columns:
+    if unread["Metadata"] is None and ds.metadata.columns:
         lines.append(f"Metadata     {_short(ds.metadata.columns)}")
-    if len(ds.folds):
+    if unread["Folds"] is None and len(ds.folds):
         lines.append(f"Folds        {len(ds.folds)}")
-    if len(ds.predictions):
+    if unread["Predictions"] is None and len(ds.predictions):
         models = ds.predictions.table["model"].unique(maintain_order=True).to_list()
         lines.append(f"Predictions  {len(ds.predictions)} of {_short([str(m) for m in models])}")
+    lines += [f"{name:<13}in the store, not read yet" for name, later in unread.items() if later is not None]
     return "\n".join(lines)
 
 

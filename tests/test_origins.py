@@ -6,6 +6,7 @@ import pickle
 import shutil
 
 import numpy as np
+import polars as pl
 import pytest
 
 from spectroxr import ConflictError, SpectroDataset, StoreError
@@ -49,6 +50,41 @@ def test_a_copy_with_rows_that_a_variant_lacks_is_read(tmp_path, copied):
     assert (got == 2).all()
     (some,) = copied(loaded).x({"processing": "snv", "sample": [5, 1]})
     assert (some == 2).all()
+
+
+@COPIES
+def test_a_copy_in_memory_with_rows_that_a_variant_lacks_is_read(copied):
+    ds = made()
+    ds.add_targets(pl.DataFrame({"protein": np.arange(6.0)}))
+    ds.update_x({"nir": np.full((6, 5), 2, "f4")}, range(6), "snv")
+    ds.add_features({"nir": np.zeros((2, 5), "f4")})
+    other = copied(ds)
+    for one in (ds, other):
+        assert (one.x({"processing": "snv"})[0] == 2).all()
+        assert (one.x({"processing": "snv", "sample": [5, 1]})[0] == 2).all()
+        one.add_features({"nir": np.zeros((2, 5), "f4")})
+        np.testing.assert_array_equal(one.x({"processing": "raw"})[0], ds.x({"processing": "raw"})[0])
+
+
+@KINDS
+@pytest.mark.parametrize("cloud", [False, True], ids=["disk", "bucket"])
+@pytest.mark.parametrize("options", [{}, {"chunks": {}}])
+def test_a_variant_of_fewer_rows_is_read_after_a_vacuum(tmp_path, compression, cloud, options):
+    pytest.importorskip("obstore")
+    pytest.importorskip("dask")
+    path = f"memory://{tmp_path.name}/v" if cloud else tmp_path / "a"
+    ds = made()
+    ds.update_x({"nir": np.full((6, 5), 2, "f4")}, range(6), "snv")
+    ds.save(path, compression=compression)
+    ds = SpectroDataset.load(path, **options)
+    ds.add_features({"nir": np.zeros((2, 5), "f4")})
+    ds.save(path, compression=compression)
+    SpectroDataset.vacuum(path)
+    SpectroDataset.verify(path)
+    assert (np.asarray(ds.x({"processing": "snv"})[0]) == 2).all()
+    ds.save(path, compression=compression)
+    ds.save(tmp_path / "b")
+    assert (np.asarray(SpectroDataset.load(tmp_path / "b").x({"processing": "snv"})[0]) == 2).all()
 
 
 @COPIES

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from spectroxr import SpectroDataset, StoreError
+from spectroxr import SpectroDataset, StoreError, UnknownNameError
 from spectroxr import storedtables as tables
 from spectroxr.later import Late, Later
-from spectroxr.parts import MOST, Part, joined, split, split_index
+from spectroxr.parts import MOST, Part, joined, split, split_lines
 
 
 def made(samples=6, processings=("raw",)):
@@ -59,12 +59,12 @@ STEPS = {
     ["some", "rows", "the rest"], ["both", "both"], ["processing", "labels", "rows"], ["rows"] * 6])  # fmt: skip
 def test_an_index_in_parts_is_the_index(steps):
     ds = made()
-    parts = [part for part, _ in split_index(ds.features.index_df, [])]
+    parts = [part for part, _ in split_lines(ds.features.index_df, [])]
     for step in steps:
         before = parts
         STEPS[step](ds)
         table = ds.features.index.table
-        found = split_index(table, before)
+        found = split_lines(table, before)
         parts = [part for part, _ in found]
         assert joined([lines for _, lines in found], parts, ds.features.index.processings).equals(table)
         if step in ("rows", "processing") and len(found) > 1:
@@ -225,3 +225,60 @@ def test_a_value_is_read_once_and_tried_again():
     assert len(read) == 2
     owner.kept = 1
     assert owner.kept == 1
+
+
+def test_spectra_are_read_without_tables_that_they_do_not_need(tmp_path, small):
+    for path in stores(tmp_path):
+        full().save(path)
+        ds = SpectroDataset.load(path)
+        assert repr(ds).count("in the store, not read yet") == 4
+        for filter in (None, {"sample": [0, 1], "wavelength": slice(0, 2)}, pl.col("sample") < 3, {"source": "nir"}):
+            ds.x(filter)
+        assert unread(ds) == [True] * 4
+        ds.x({"variety": "a"})
+        assert unread(ds)[1] is False
+        with pytest.raises(UnknownNameError, match="variety"):
+            ds.x({"varietty": "a"})
+        assert "Predictions" in repr(ds)
+
+
+def test_appended_targets_are_written_alone(tmp_path, small):
+    path = tmp_path / "a"
+    ds = made(40)
+    ds.add_targets(pl.DataFrame({"protein": np.arange(30.0), "sample": np.arange(30, dtype="u4")}))
+    ds.update_y(np.arange(30.0), range(30), "scaled")
+    ds.save(path)
+    ds.add_targets(pl.DataFrame({"protein": np.arange(10.0), "sample": np.arange(30, 40, dtype="u4")}))
+    ds.save(path)
+    one, two = (path / f"00000{k}/tables/targets.parquet" for k in (1, 2))
+    assert one.samefile(two)
+    assert pl.read_parquet(path / "000002/tables/targets.1.parquet").height == 10
+    assert SpectroDataset.load(path).targets.table.equals(ds.targets.table)
+    ds.update_y(np.arange(30.0), range(30), "other")
+    ds.update_y(np.zeros(1), [3], "scaled")
+    ds.save(path)
+    assert SpectroDataset.load(path).targets.table.equals(ds.targets.table)
+    assert SpectroDataset.load(path).targets.versions == ds.targets.versions
+
+
+def test_rows_of_one_processing_leave_the_chunks_of_others(tmp_path):
+    path = tmp_path / "a"
+    ds = made(6, ("raw", "snv"))
+    ds.save(path, chunks={"row": 4})
+    ds.add_features({"nir": np.ones((2, 5), "f4")})
+    ds.save(path)
+    chunk = "features.zarr/nir/spectra/c/1/{}/0"
+    assert not (path / "000001" / chunk.format(0)).samefile(path / "000002" / chunk.format(0))
+    assert (path / "000001" / chunk.format(1)).samefile(path / "000002" / chunk.format(1))
+
+
+def test_an_index_in_a_bucket_is_one_object(tmp_path, small):
+    pytest.importorskip("obstore")
+    path = f"memory://{tmp_path.name}/b"
+    ds = made()
+    for step in ("rows", "processing", "rows"):
+        STEPS[step](ds)
+        ds.save(path)
+    files = ds.origins.popitem()[1].files
+    assert [name for name in files if "index" in name] == ["tables/index.parquet"]
+    assert SpectroDataset.load(path).features.index_df.equals(ds.features.index_df)

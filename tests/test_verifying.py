@@ -399,6 +399,14 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("format", ["zarr", "npy"])
+def test_an_empty_dataset_is_whole(tmp_path, format):
+    ds = SpectroDataset()
+    ds.save(tmp_path / "a", format=format)
+    SpectroDataset.verify(tmp_path / "a")
+    assert len(SpectroDataset.load(tmp_path / "a", verify=True)) == 0
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_contradiction_is_named(saved, tmp_path, name):
     change, message = CASES[name]
