@@ -130,7 +130,9 @@ def split_lines(table: pl.DataFrame, known: Sequence[Part], most: int = FEW) -> 
     list of (Part, polars.DataFrame)
         At least one; a single one if the lines are not ordered by processing and sample.
     """
-    if not table.height or _has_categories(table) or table["processing"].dtype != pl.String:
+    plain = table["sample"].dtype == pl.UInt32 and table["processing"].dtype == pl.String
+    nulls = table["sample"].null_count() + table["processing"].null_count()
+    if not table.height or nulls or not plain or _has_categories(table):
         return [(Part(0, table.height), table)]
     runs = table["processing"].rle().struct.unnest()
     names, sizes = runs["value"].to_list(), runs["len"].to_list()
@@ -138,13 +140,13 @@ def split_lines(table: pl.DataFrame, known: Sequence[Part], most: int = FEW) -> 
     starts = dict(zip(names, np.cumsum([0, *sizes]).tolist(), strict=False))
     ends = {name: starts[name] + size for name, size in zip(names, sizes, strict=True)}
     last = int(ids.max())
-    plain = [(Part(0, table.height, tuple(names), (0, last)), table)]
+    single = [(Part(0, table.height, tuple(names), (0, last)), table)]
     if len(starts) < len(names) or not all(
         bool(np.all(ids[starts[name] + 1 : ends[name]] > ids[starts[name] : ends[name] - 1])) for name in names
     ):
         return [(Part(0, table.height), table)]
     if not known or any(part.processings is None for part in known):
-        return plain
+        return single
 
     def lines_of(part: Part) -> tuple[Part, pl.DataFrame]:
         assert part.processings is not None
@@ -168,8 +170,8 @@ def split_lines(table: pl.DataFrame, known: Sequence[Part], most: int = FEW) -> 
     parts.append(lines_of(Part(number + 1, 0, new, (0, last))))
     parts = [(part, lines) for part, lines in parts if lines.height]
     if len(parts) > most or sum(part.lines for part, _ in parts) != table.height:
-        return plain
-    return parts or plain
+        return single
+    return parts or single
 
 
 def _has_categories(table: pl.DataFrame) -> bool:

@@ -149,7 +149,7 @@ def fetch(place: Place, record: Record) -> bytes:
     """
     try:
         data = place.read(record.key)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise StoreError(f"{place.name_of(record.key)} is missing from the store. {RESTORE}") from error
     except OSError as error:
         if error.filename is None and error.errno is not None:

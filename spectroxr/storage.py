@@ -126,6 +126,8 @@ def _check_folder(root: Path, path: object, format: str) -> None:
         raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
     present = _format_of(npystore.committed(root))
     if present is None and root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir()):
+        present = _format_of(npystore.committed(root))  # another writer may have made it one just now
+    if present is None and root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir()):
         raise StoreError(f"{path} holds something else than a spectroxr store; save elsewhere")
     if present is not None and present != format:
         raise StoreError(f"{path} is a store of format {present!r}: save with format={present!r}, or to another path")

@@ -10,7 +10,7 @@ from spectroxr.chunks import chunk_name
 from spectroxr.contents import Contents, StoredSource, chunk_table, contents_of_format_1
 from spectroxr.description import described
 from spectroxr.errors import ConflictError, StoreError
-from spectroxr.generation import Generation, write_spectra
+from spectroxr.generation import Generation
 from spectroxr.history import History, Version, history_of, now, read_history, record_of
 from spectroxr.later import value_of
 from spectroxr.localplace import LocalPlace
@@ -20,6 +20,7 @@ from spectroxr.sidetables import DOCUMENTS, TABLES, as_parquet, parsed_table
 from spectroxr.snapshot import Snapshot, SourceSnapshot
 from spectroxr.storedtables import read_side, write_tables
 from spectroxr.threads import Work
+from spectroxr.writespectra import write_spectra
 from spectroxr.zarrgroup import folder_names, group_files, runs_of
 
 __all__ = ["Saved", "contents_of", "read_zarr", "snapshot_of", "write_zarr"]

@@ -958,6 +958,18 @@ def test_mapped_open_reads_no_spectra(tmp_path, format):
     assert peak < 8e6 and found.sources[0].planes[0].shape == (20_000, 1000)
 
 
+@pytest.mark.parametrize("name", ["version.json", "tables/index.parquet", "folds.json"])
+def test_a_folder_in_the_place_of_a_file_is_seen(tmp_path, name):
+    ds = spectroxr.SpectroDataset()
+    ds.add_features({"nir": np.ones((3, 4), "f4")})
+    ds.save(tmp_path / "a")
+    (tmp_path / "a/000001" / name).unlink()
+    (tmp_path / "a/000001" / name).mkdir()
+    for call in (spectroxr.SpectroDataset.load, spectroxr.SpectroDataset.verify):
+        with pytest.raises(StoreError, match=f"{name} is missing"):
+            call(tmp_path / "a")
+
+
 @pytest.mark.parametrize("compression", ["zstd", "lz4", "zlib"])
 def test_a_chunk_in_the_place_of_another_is_seen(tmp_path, compression):
     ds = spectroxr.SpectroDataset()
