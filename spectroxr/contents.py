@@ -196,10 +196,6 @@ def contents_of_format_1(place: Place, version: Version) -> Contents:
     StoreError
         If a file is missing or damaged, or does not say what it is for.
     """
-    if version.old is None:
-        raise StoreError(
-            f"the manifest has no description of version {version.number} of {place.name_of('')}. {RESTORE}"
-        )
     try:
         return _contents_of_format_1(place, version)
     except StoreError:

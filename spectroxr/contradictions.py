@@ -10,15 +10,13 @@ import polars as pl
 
 from spectroxr.description import FORGED, short, whole
 from spectroxr.index import Index
+from spectroxr.inherit import derived_from
 from spectroxr.later import Later
-from spectroxr.schema import INDEX_SCHEMA, Array
+from spectroxr.schema import HOLES_SCHEMA, INDEX_SCHEMA, Array
 from spectroxr.snapshot import Snapshot
 from spectroxr.statefit import wrong_samples, wrong_state, wrong_table, wrong_versions
 
 __all__ = ["circling", "contradictions", "unfit", "unreadable"]
-
-#: The columns of the table of holes.
-_HOLES = {"sample": pl.UInt32, "processing": pl.String, "source": pl.String}
 
 
 def contradictions(parts: Snapshot) -> list[str]:
@@ -30,21 +28,22 @@ def contradictions(parts: Snapshot) -> list[str]:
         As read; its documents and tables may be anything.
     """
     found = [*_wrong_sources(parts), *wrong_state(parts.documents.get("state"), parts, strict=True)]
-    if dict(parts.table("index").schema) != INDEX_SCHEMA:
-        schema = parts.table("index").schema
-        return [*found, f"the columns of the index are {schema}, not {INDEX_SCHEMA}."]
-    found += _wrong_holes_table(parts.table("holes"))
+    table, holes = parts.table("index"), parts.table("holes")
+    if dict(table.schema) != INDEX_SCHEMA:
+        return [*found, f"the columns of the index are {table.schema}, not {INDEX_SCHEMA}."]
+    wrong_holes = _wrong_holes_table(holes)
+    found += wrong_holes
     samples = _samples(parts)
     found += [text for name in parts.tables for text in wrong_table(name, parts.table(name), samples)]
     index = None
     try:
-        index = Index.from_tables(parts.table("index"), pl.DataFrame(schema=_HOLES), _processings(parts))
+        index = Index.from_tables(table, pl.DataFrame(schema=HOLES_SCHEMA), _processings(parts))
     except FORGED as error:
         found.append(f"the index contradicts itself: {error}")
     if index is not None:
         found += _wrong_origins(index)
-        found += _wrong_lines(parts, index)
-        if not _wrong_holes_table(parts.table("holes")):
+        found += _wrong_lines(parts, index, None if wrong_holes else holes)
+        if not wrong_holes:
             found += _wrong_holes(parts, index)
     return found + _wrong_folds(parts.documents.get("folds"), samples, None if index is None else index.origins)
 
@@ -64,7 +63,7 @@ def unreadable(parts: Snapshot) -> list[str]:
     for name in parts.tables:
         if not parts.late(name):
             found += unfit(name, parts.table(name), samples, parts.documents.get("state"))
-    return found + ([] if folds is None or isinstance(folds, Later) else unfit("folds", folds, samples))
+    return found if isinstance(folds, Later) else found + unfit("folds", folds, samples)
 
 
 def unfit(name: str, given: Any, samples: int, state: Any = None) -> list[str]:
@@ -130,8 +129,8 @@ def _wrong_sources(parts: Snapshot) -> list[str]:
 
 
 def _wrong_holes_table(holes: pl.DataFrame) -> list[str]:
-    if dict(holes.schema) != _HOLES:
-        return [f"the columns of the table of holes are {holes.schema}, not {_HOLES}."]
+    if dict(holes.schema) != HOLES_SCHEMA:
+        return [f"the columns of the table of holes are {holes.schema}, not {HOLES_SCHEMA}."]
     return ["the table of holes has nulls."] if holes.null_count().sum_horizontal()[0] else []
 
 
@@ -165,7 +164,7 @@ def _wrong_origins(index: Index) -> Iterator[str]:
         )
 
 
-def _wrong_lines(parts: Snapshot, index: Index) -> Iterator[str]:
+def _wrong_lines(parts: Snapshot, index: Index, holes: pl.DataFrame | None) -> Iterator[str]:
     """Yield which lines of the index the sources have no spectra for, and the other way round."""
     for source in parts.sources:
         rows = len(source.planes[0]) if source.planes else 0
@@ -175,8 +174,8 @@ def _wrong_lines(parts: Snapshot, index: Index) -> Iterator[str]:
             if name in source.processings:
                 continue
             missing = lines.samples
-            if not _wrong_holes_table(parts.table("holes")):
-                known = parts.table("holes").filter(pl.col("processing") == name, pl.col("source") == source.name)
+            if holes is not None:
+                known = holes.filter(pl.col("processing") == name, pl.col("source") == source.name)
                 missing = np.setdiff1d(missing, known["sample"].to_numpy())
             if len(missing):
                 yield (
@@ -259,21 +258,9 @@ def _wrong_folds(folds: Any, samples: int, origins: Array | None) -> list[str]:
         if origins is None:
             continue
         found += [f"fold {k}: sample {one} is augmented and validates." for one in _few(val[origins[val] != val])]
-        derived = np.setdiff1d(train[_derived(origins, val)[train]], val)
+        derived = np.setdiff1d(train[derived_from(origins, val)[train]], val)
         found += [f"fold {k}: sample {one} trains while one it was derived from validates." for one in _few(derived)]
     return found
-
-
-def _derived(origins: Array, samples: Array) -> Array:
-    """Tell for each sample whether it was derived, in any number of steps, from one of `samples`."""
-    count = len(origins)
-    parents = np.where(origins < count, origins, np.arange(count)).astype(np.intp)
-    family = np.zeros(count, bool)
-    family[samples] = True
-    while not np.array_equal(grown := family | family[parents], family):
-        family = grown
-    family[samples] = False
-    return family
 
 
 def _few(samples: Array) -> list[int]:

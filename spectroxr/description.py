@@ -15,7 +15,7 @@ from spectroxr.errors import StoreError
 from spectroxr.manifest import RESTORE, decode_json
 from spectroxr.parts import Part
 
-__all__ = ["FORGED", "described", "short", "whole"]
+__all__ = ["FORGED", "described", "is_record", "short", "whole"]
 
 #: What code that expects a store as it was saved raises when it meets something else.
 FORGED = (
@@ -69,7 +69,7 @@ def _wrong(said: Any) -> Iterator[str]:
     files, sources = said.get("files"), said.get("sources")
     if isinstance(files, dict):
         for name, record in files.items():
-            if not _is_record(record):
+            if not is_record(record):
                 yield f"file {name!r} has the record {short(record)}, not [key, size, crc32c, xxh3]."
     else:
         yield f"'files' is {short(files)}, not an object."
@@ -188,7 +188,8 @@ _AXES = tuple(
 )
 
 
-def _is_record(record: Any) -> bool:
+def is_record(record: Any) -> bool:
+    """Tell whether a value is a record as `record_json` writes it."""
     if not isinstance(record, list) or len(record) != 4:
         return False
     key, size, crc, content = record

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.errors import UnknownNameError, nearest
-from spectroxr.schema import INDEX_SCHEMA, Filter
+from spectroxr.schema import FILTER_KEYS, INDEX_SCHEMA, Filter
 
 __all__ = ["ALL", "Parsed", "condition", "filter_key", "mask_of", "parse_filter"]
 
@@ -129,9 +129,9 @@ def parse_filter(filter: Filter, side_columns: Mapping[str, Mapping[str, Any]]) 
 
 def _locate(key: Any, side_columns: Mapping[str, Mapping[str, Any]]) -> None:
     homes = [name for name, held in side_columns.items() if key in held]
-    own = key in INDEX_SCHEMA or key in ("source", "wavelength")
+    own = key in FILTER_KEYS
     if not own and not homes:
-        valid = [*INDEX_SCHEMA, "source", "wavelength", *(c for held in side_columns.values() for c in held)]
+        valid = [*FILTER_KEYS, *(c for held in side_columns.values() for c in held)]
         raise UnknownNameError(nearest(key, valid, "filter key"))
     if len(homes) + own > 1:
         both = " and ".join([*(["the index"] if own else []), *homes])

@@ -11,6 +11,7 @@ import polars as pl
 
 from spectroxr.cells import sample_ids
 from spectroxr.features import FeatureBlock
+from spectroxr.inherit import derived_from
 from spectroxr.later import Late, Later
 from spectroxr.log import enabled, log
 from spectroxr.schema import Array, Filter
@@ -139,20 +140,7 @@ class FoldsManager:
 
     def _descendants(self, samples: Array) -> Array:
         """Return every sample derived, in any number of steps, from `samples`."""
-        origins = self._features.index.origins
-        ids = np.arange(len(origins), dtype=np.uint32)
-        if np.array_equal(origins, ids):
-            return samples[:0]
-        family = np.zeros(len(origins), dtype=bool)
-        family[samples] = True
-        derived = origins != ids
-        while True:
-            grown = family | (derived & family[origins])
-            if np.array_equal(grown, family):
-                break
-            family = grown
-        family[samples] = False
-        return np.flatnonzero(family).astype(np.uint32)
+        return np.flatnonzero(derived_from(self._features.index.origins, samples)).astype(np.uint32)
 
     def sides(self, augmented: bool = True) -> Iterator[tuple[Array, Array]]:
         """Yield the training and validation samples of each fold, ids ascending.

@@ -21,8 +21,6 @@ from spectroxr.threads import Work
 
 __all__ = ["Chunk", "ChunkWriter", "Generation", "WrittenLater", "compatible", "known", "lasts", "table_of"]
 
-FEATURES = "features.zarr"
-
 
 @dataclass
 class Generation:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spectroxr.description import is_record, whole
 from spectroxr.errors import StoreError, UnknownNameError
 from spectroxr.manifest import RESTORE, seal, unsealed
 from spectroxr.place import MANIFEST, Place, Record, generation_name
@@ -79,8 +80,6 @@ def record_json(record: Record) -> list[Any]:
 def record_of(given: Sequence[Any]) -> Record:
     """Return a record from what `record_json` made of it."""
     key, size, crc, content = given
-    if not isinstance(key, str) or not isinstance(size, int):
-        raise TypeError(f"record {given!r}")
     return Record(str(key), int(size), int(crc, 16), None if content is None else bytes.fromhex(content))
 
 
@@ -179,12 +178,14 @@ def _version(about: dict[str, Any]) -> Version:
     """Return a version as the manifest lists it; raises what `history_of` names if it is none."""
     record, old = about.get("description"), about.get("format_1")
     numbers = [about["version"], about["written"], about["samples"]]
-    if any(isinstance(one, bool) or not isinstance(one, int) or one < 0 for one in numbers):
+    if not all(map(whole, numbers)):
         raise ValueError(f"numbers {numbers!r}")
     if not isinstance(about["message"], str) or not isinstance(about["time"], str):
         raise TypeError(f"time {about['time']!r} and message {about['message']!r}")
     if about["time"]:
         datetime.datetime.fromisoformat(about["time"])
+    if record is not None and not is_record(record):
+        raise ValueError(f"record {record!r}")
     if record is None and not isinstance(old, dict):
         raise ValueError(f"version {about['version']} is not described")
     return Version(

@@ -15,7 +15,7 @@ import polars as pl
 from spectroxr.indextable import check_table
 from spectroxr.later import Late, Later
 from spectroxr.lines import Lines, from_sorted
-from spectroxr.schema import INDEX_SCHEMA, SAMPLE_COLUMNS, Array
+from spectroxr.schema import HOLES_SCHEMA, INDEX_SCHEMA, SAMPLE_COLUMNS, Array
 
 __all__ = ["Index", "Lines", "distinct"]
 
@@ -310,8 +310,7 @@ class Index:
             for (processing, source), hole in self.holes.items()
             if len(hole)
         ]
-        schema = {"sample": pl.UInt32, "processing": pl.String, "source": pl.String}
-        return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+        return pl.concat(parts) if parts else pl.DataFrame(schema=HOLES_SCHEMA)
 
     @classmethod
     def from_tables(cls, table: pl.DataFrame, holes: pl.DataFrame, order: Sequence[str]) -> Index:
@@ -349,11 +348,8 @@ class Index:
 
     def adopt(self, other: Index | Later[Index]) -> None:
         """Become what `other` is, when that is known."""
-        if isinstance(other, Later):
-            self._held = other.then(lambda index: index._held)
-            self.version += 1
-        else:
-            self.swap(other.samples, other.lines, other.holes)
+        self._held = other.then(lambda index: index._held) if isinstance(other, Later) else other._held
+        self.version += 1
 
     def replace(self, table: pl.DataFrame) -> None:
         """Take the labels of `table`, which must have the same lines as this index.

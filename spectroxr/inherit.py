@@ -9,7 +9,7 @@ from spectroxr.errors import UnknownNameError
 from spectroxr.index import Index
 from spectroxr.schema import Array
 
-__all__ = ["check_samples", "inherited", "spread"]
+__all__ = ["check_samples", "derived_from", "inherited", "spread"]
 
 
 def check_samples(table: pl.DataFrame, index: Index, what: str) -> pl.DataFrame:
@@ -55,6 +55,28 @@ def spread(samples: pl.Series, values: pl.Series, count: int) -> pl.Series:
     where[samples.to_numpy()] = np.arange(len(samples))
     positions = pl.Series(where)
     return values.gather(pl.select(pl.when(positions < 0).then(None).otherwise(positions)).to_series())
+
+
+def derived_from(origins: Array, samples: Array) -> Array:
+    """Tell for each sample whether it was derived, in any number of steps, from one of `samples`, which are not.
+
+    An origin that does not exist is none.
+
+    Examples
+    --------
+    >>> derived_from(np.array([0, 1, 1, 2]), np.array([1]))
+    array([False, False,  True,  True])
+    """
+    ids = np.arange(len(origins), dtype=origins.dtype)
+    family = np.zeros(len(origins), dtype=bool)
+    if np.array_equal(origins, ids):
+        return family
+    parents = np.where(origins < len(origins), origins, ids)
+    family[samples] = True
+    while not np.array_equal(grown := family | family[parents], family):
+        family = grown
+    family[samples] = False
+    return family
 
 
 def inherited(values: pl.Series, origins: Array) -> pl.Series:

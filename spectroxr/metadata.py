@@ -13,12 +13,10 @@ from spectroxr.inherit import check_samples, inherited, spread
 from spectroxr.joins import completed, overlaid
 from spectroxr.later import Late, Later
 from spectroxr.log import enabled, log
-from spectroxr.schema import INDEX_SCHEMA, Filter
+from spectroxr.schema import FILTER_KEYS, Filter
 from spectroxr.selection import Resolver
 
 __all__ = ["MetadataBlock", "check_columns"]
-
-TAKEN = (*INDEX_SCHEMA, "source", "wavelength")
 
 
 def check_columns(columns: Sequence[str], what: str) -> None:
@@ -30,7 +28,7 @@ def check_columns(columns: Sequence[str], what: str) -> None:
         If so: a filter could not tell them apart.
     """
     for name in columns:
-        if name in TAKEN:
+        if name in FILTER_KEYS:
             raise ValueError(
                 f"a column of {what} cannot be called {name!r}: filters use that name for the index. Rename it, or "
                 "set the index itself with update_indexes."

@@ -26,7 +26,7 @@ from spectroxr.manifest import (
     unseal,
 )
 from spectroxr.rawshard import write_planes
-from spectroxr.schema import INDEX_SCHEMA, Array
+from spectroxr.schema import HOLES_SCHEMA, INDEX_SCHEMA, Array
 from spectroxr.sidetables import DOCUMENTS, TABLES, read_table, write_side
 from spectroxr.snapshot import Snapshot, SourceSnapshot
 from spectroxr.writerlock import only_writer
@@ -38,7 +38,6 @@ DESCRIPTION = "features.json"
 #: The first source, by which a folder of the seed is known.
 FIRST = "features_src0.npy"
 
-_HOLES = {"sample": pl.UInt32, "processing": pl.String, "source": pl.String}
 _FEATURES = re.compile(r"features_src(\d+)\.npy")
 
 
@@ -192,7 +191,7 @@ def read_npy(path: Path, verify: bool) -> Snapshot:
     return Snapshot(
         sources=tuple(sources),
         index=index,
-        holes=table("holes.parquet", pl.DataFrame(schema=_HOLES)),
+        holes=table("holes.parquet", pl.DataFrame(schema=HOLES_SCHEMA)),
         tables={name: table(f"{name}.parquet", pl.DataFrame()) for name in TABLES},
         documents={n: files.read_json(f"{n}.json") if has(f"{n}.json") else None for n in DOCUMENTS},
     )

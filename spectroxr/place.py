@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from spectroxr.errors import StoreError
-from spectroxr.manifest import RESTORE, checksum
+from spectroxr.manifest import RESTORE, checksum, named
 
 __all__ = [
     "MANIFEST",
@@ -148,13 +148,10 @@ def fetch(place: Place, record: Record) -> bytes:
         If it is missing or damaged; the message names it.
     """
     try:
-        data = place.read(record.key)
+        with named(place.name_of(record.key)):
+            data = place.read(record.key)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise StoreError(f"{place.name_of(record.key)} is missing from the store. {RESTORE}") from error
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, place.name_of(record.key)) from error
-        raise
     check(place, record, data)
     return data
 

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 __all__ = [
+    "FILTER_KEYS",
+    "HOLES_SCHEMA",
     "INDEX_SCHEMA",
     "LAYOUTS",
     "RESERVED_TARGETS",
@@ -35,6 +37,12 @@ INDEX_SCHEMA: dict[str, Any] = {
     "branch": pl.UInt32,
     "processing": pl.String,
 }
+
+#: The columns of the table of holes: lines of the index that a source does not have.
+HOLES_SCHEMA: dict[str, Any] = {"sample": pl.UInt32, "processing": pl.String, "source": pl.String}
+
+#: What a filter dict may be keyed by besides the columns of metadata and targets, which therefore have other names.
+FILTER_KEYS: tuple[str, ...] = (*INDEX_SCHEMA, "source", "wavelength")
 
 #: Columns that belong to the sample and are the same in each of its lines.
 SAMPLE_COLUMNS: tuple[str, ...] = ("row", "sample", "origin", "partition", "group")

@@ -17,7 +17,7 @@ from spectroxr.gather import Picks, picks_len, run_of
 from spectroxr.index import Index
 from spectroxr.matching import SideTable, matching
 from spectroxr.rectangle import check_rectangular
-from spectroxr.schema import INDEX_SCHEMA, Array, Filter
+from spectroxr.schema import FILTER_KEYS, Array, Filter
 
 __all__ = ["Resolver", "Selection"]
 
@@ -107,13 +107,13 @@ class Resolver:
         """Take a filter apart, knowing the columns of metadata and targets."""
         named = filter.meta.root_names() if isinstance(filter, pl.Expr) else filter if isinstance(filter, dict) else ()
         # a table that is yet to be read is left alone by filters that do not name its columns
-        own = set(named) <= {*INDEX_SCHEMA, "source", "wavelength"}
+        own = set(named) <= set(FILTER_KEYS)
         side = {name: table for name, table in self.side.items() if not own or table.unread is None}
         return parse_filter(filter, {name: table.schema for name, table in side.items()})
 
     def filter_keys(self) -> list[str]:
         """Return what a filter dict may be keyed by."""
-        return [*INDEX_SCHEMA, "source", "wavelength", *(c for t in self.side.values() for c in t.columns)]
+        return [*FILTER_KEYS, *(c for t in self.side.values() for c in t.columns)]
 
     def check_processings(self, filter: Filter) -> None:
         """Raise if the filter names a processing that does not exist."""

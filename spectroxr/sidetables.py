@@ -62,8 +62,8 @@ def side_files(snapshot: Snapshot) -> dict[str, bytes]:
     snapshot : Snapshot
         With tables that `check_table` accepts and documents that `check_json` accepts.
     """
-    frames = {"index": snapshot.index, "holes": snapshot.holes, **snapshot.tables}
-    files = {f"{name}.parquet": as_parquet(value_of(frame), quick=name == "index") for name, frame in frames.items()}
+    names = snapshot.every_table
+    files = {f"{name}.parquet": as_parquet(snapshot.table(name), quick=name == "index") for name in names}
     return files | {f"{name}.json": encode_json(value_of(given)) for name, given in snapshot.documents.items()}
 
 

@@ -76,13 +76,15 @@ class Snapshot:
     tables: Mapping[str, Table]
     documents: dict[str, Any]
 
+    @property
+    def every_table(self) -> dict[str, Table]:
+        """All tables by name, the index and the holes first."""
+        return {"index": self.index, "holes": self.holes, **self.tables}
+
     def late(self, name: str) -> bool:
         """Tell whether a table is yet to be read."""
-        return isinstance(self._given(name), Later)
+        return isinstance(self.every_table[name], Later)
 
     def table(self, name: str) -> pl.DataFrame:
         """Return a table, also the index and the holes, and read it if that has not been done."""
-        return value_of(self._given(name))
-
-    def _given(self, name: str) -> Table:
-        return {"index": self.index, "holes": self.holes, **self.tables}[name]
+        return value_of(self.every_table[name])

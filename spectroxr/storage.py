@@ -124,10 +124,12 @@ def _check_folder(root: Path, path: object, format: str) -> None:
     """Refuse a folder that is not a store of this format, nor empty."""
     if root.exists() and not root.is_dir():
         raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
-    present = _format_of(npystore.committed(root))
-    if present is None and root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir()):
-        present = _format_of(npystore.committed(root))  # another writer may have made it one just now
-    if present is None and root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir()):
+    for _ in range(2):  # another writer may make it a store between the two looks at it
+        present = _format_of(npystore.committed(root))
+        strange = root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir())
+        if present is not None or not strange:
+            break
+    else:
         raise StoreError(f"{path} holds something else than a spectroxr store; save elsewhere")
     if present is not None and present != format:
         raise StoreError(f"{path} is a store of format {present!r}: save with format={present!r}, or to another path")

@@ -66,8 +66,8 @@ def write_tables(
     dict of str to tuple of Part
         Those of each table now.
     """
-    tables: dict[str, Table] = {"index": snapshot.index, "holes": snapshot.holes, **snapshot.tables}
-    written = {name: _write_table(out, name, table, known.get(name, ())) for name, table in tables.items()}
+    tables = snapshot.every_table.items()
+    written = {name: _write_table(out, name, table, known.get(name, ())) for name, table in tables}
     for name, document in snapshot.documents.items():
         if not isinstance(document, Later) or not _share(out, document.stored):
             out.add(f"{name}.json", encode_json(value_of(document)))

@@ -11,7 +11,7 @@ import polars as pl
 from spectroxr.chunks import Key, decode, digest
 from spectroxr.contents import StoredSource
 from spectroxr.contradictions import contradictions
-from spectroxr.description import FORGED, described, short
+from spectroxr.description import FORGED, short
 from spectroxr.errors import StoreError
 from spectroxr.groupfit import wrong_group
 from spectroxr.history import History, Version, read_history
@@ -42,8 +42,6 @@ def verify_version(place: Place, version: Version, seen: dict[str, str | None] |
     """
     known: dict[str, str | None] = {} if seen is None else seen
     try:
-        if version.record is not None:
-            described(fetch(place, version.record), place.name_of(version.record.key))
         contents = contents_of(place, version)
     except StoreError as error:
         return str(error).splitlines()
@@ -109,9 +107,7 @@ def _index_is_wrong(parts: Snapshot) -> bool:
     columns = dict(index.schema) == INDEX_SCHEMA
     last = index["row"].max() if columns else None
     rows = min((source.planes[0].shape[0] for source in parts.sources if source.planes), default=0)
-    nulls = (
-        parts.table("index").select(pl.exclude("partition", "group").null_count()).sum_horizontal() if columns else None
-    )
+    nulls = index.select(pl.exclude("partition", "group").null_count()).sum_horizontal() if columns else None
     return nulls is None or bool(nulls[0]) or (isinstance(last, int) and last >= rows)
 
 

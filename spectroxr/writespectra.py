@@ -80,12 +80,11 @@ def _write_raw(
 ) -> WrittenLater:
     """Begin to write spectra uncompressed: one block of all processings, or one per group where these stay."""
     old = previous.grid if previous is not None and previous.compression is None else None
-    stays: dict[Key, Record] = {}
     groups = shape[1]
     if old is not None and (old.shape[0], old.shape[2], old.dtype) == (shape[0], shape[2], dtype):
         groups = old.chunk[1] if shape[1] % old.chunk[1] == 0 else shape[1]
-        stays = _staying(out, source, folder, previous, groups)
-    if not stays:
+    stays = _staying(out, source, folder, previous, groups)
+    if not stays and groups != shape[1]:
         groups = shape[1]
         stays = _staying(out, source, folder, previous, groups)
     shard = RawShard.fitted((shape[0], groups, shape[2]), dtype)
