@@ -78,15 +78,16 @@ def _write_raw(
     shape: tuple[int, int, int],
     dtype: np.dtype[Any],
 ) -> WrittenLater:
-    """Begin to write spectra uncompressed: one block of all processings, or one per group where these stay."""
+    """Begin to write spectra uncompressed: one block of all processings, or blocks of fewer in a source that grew."""
     old = previous.grid if previous is not None and previous.compression is None else None
-    groups = shape[1]
+    tried = [shape[1]]
     if old is not None and (old.shape[0], old.shape[2], old.dtype) == (shape[0], shape[2], dtype):
-        groups = old.chunk[1] if shape[1] % old.chunk[1] == 0 else shape[1]
-    stays = _staying(out, source, folder, previous, groups)
-    if not stays and groups != shape[1]:
-        groups = shape[1]
+        # a source that grows is written anew once, and what is added later beside it
+        tried = [1] if shape[1] % old.chunk[1] else [old.chunk[1], shape[1]]
+    for groups in dict.fromkeys(tried):
         stays = _staying(out, source, folder, previous, groups)
+        if stays:
+            break
     shard = RawShard.fitted((shape[0], groups, shape[2]), dtype)
     grid = Grid(shape, shard.shape, dtype)
     found: dict[Key, Future[Chunk]] = {}

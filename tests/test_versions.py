@@ -139,6 +139,24 @@ def test_uncompressed_processings_saved_together_are_one_block_and_later_ones_be
     SpectroDataset.verify(tmp_path / "a")
 
 
+def test_an_uncompressed_source_that_grows_is_written_anew_once(tmp_path, written):
+    ds = built(300)
+    for name in ("ones", "twos"):
+        ds.update_x({"nir": np.full((300, 500), len(name), "f4")}, range(300), name)
+    ds.save(tmp_path / "a", compression=None)
+    for count, name in enumerate("abcd", 4):
+        ds = SpectroDataset.load(tmp_path / "a") if count % 2 else ds
+        ds.update_x({"nir": np.full((300, 500), ord(name), "f4")}, range(300), name)
+        written.clear()
+        ds.save(tmp_path / "a", compression=None)
+        files = [f"features.zarr/nir/spectra/c/0/{k}/0" for k in range(count)]
+        assert spectra_of(written) == (files if count == 4 else files[-1:])
+    SpectroDataset.verify(tmp_path / "a")
+    again = SpectroDataset.load(tmp_path / "a")
+    np.testing.assert_array_equal(again.x({"source": "nir"}, "3d")[0], ds.x({"source": "nir"}, "3d")[0])
+    assert again.x({"source": "nir", "processing": "twos"}, copy=False)[0].shape == (300, 500)
+
+
 def test_a_new_source_and_merged_ones_write_only_themselves(tmp_path, written):
     ds = built()
     ds.save(tmp_path / "a")
