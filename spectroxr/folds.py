@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -100,9 +101,13 @@ class FoldsManager:
         if not len(ids):
             raise ValueError("the filter selects no original sample.")
         y = None
-        if target is not None or len(self._targets.columns) == 1:
-            y = self._targets.values(ids, None, target or self._targets.columns[0])
-            if y.dtype.kind == "f" and np.isnan(y).any() and target is None:
+        if target is not None:
+            y = self._targets.values(ids, None, target)
+        elif len(self._targets.columns) == 1:
+            # most splitters need no target: one that is incomplete is none
+            with contextlib.suppress(ValueError):
+                y = self._targets.values(ids, None, self._targets.columns[0])
+            if y is not None and y.dtype.kind == "f" and np.isnan(y).any():
                 y = None
         if isinstance(groups, str):
             groups = self._features.column(groups).gather(pl.Series(ids)).to_numpy()

@@ -103,3 +103,14 @@ def test_bad_folds_change_nothing(ds, folds, error):
 def test_get_data_without_folds_raises_at_the_call(ds):
     with pytest.raises(ValueError, match="set_folds"):
         ds.get_data()
+
+
+def test_an_incomplete_version_of_the_only_target_does_not_keep_from_splitting():
+    ds = SpectroDataset()
+    ds.add_features([np.random.default_rng(0).random((6, 3))])
+    ds.add_targets(pl.DataFrame({"protein": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}))
+    ds.update_y([[1.0], [2.0]], [0, 1], "regression")
+    ds.set_folds(KFold, n_splits=3)
+    assert len(ds.folds) == 3
+    with pytest.raises(ValueError, match="not in version 'regression'"):
+        ds.set_folds(KFold, n_splits=3, target="protein")
