@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from sklearn.pipeline import Pipeline
 
 from spectroxr import recipe
 from spectroxr.recipe import processing_hash, recipe_of
@@ -423,7 +424,7 @@ def test_every_parameter_of_every_estimator_counts():
 def pipeline():
     from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
     from sklearn.linear_model import Ridge
-    from sklearn.pipeline import FeatureUnion, Pipeline
+    from sklearn.pipeline import FeatureUnion
     from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
     union = FeatureUnion([("a", StandardScaler()), ("b", Pipeline([("c", Normalizer("max"))]))])
@@ -451,8 +452,12 @@ def test_every_nested_parameter_counts():
     assert len(params) - left > 25
 
 
+class Backwards(Pipeline):
+    """Another class of pipeline, which may do anything with its steps."""
+
+
 def test_a_pipeline_is_its_steps():
-    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer, StandardScaler
 
     scale, norm = StandardScaler(), Normalizer()
@@ -477,12 +482,6 @@ def test_a_pipeline_is_its_steps():
     if "transform_input" in given.get_params():
         assert processing_hash(given) != fixed
 
-    class Backwards(Pipeline):
-        pass
-
-    Backwards.__qualname__ = "Backwards"
-    Backwards.__module__ = __name__
-    globals()["Backwards"] = Backwards
     assert processing_hash(Backwards([("x", scale), ("y", norm)])) != fixed
 
 
@@ -490,7 +489,7 @@ def test_labels_count_where_something_asks_for_them():
     from sklearn.compose import ColumnTransformer
     from sklearn.decomposition import PCA
     from sklearn.model_selection import GridSearchCV, KFold
-    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     def labelled(one, other):
@@ -580,6 +579,44 @@ def test_names_in_scripts(tmp_path):
         assert found.stdout.strip() == name
 
 
+def test_names_do_not_depend_on_what_was_loaded(tmp_path, monkeypatch):
+    for name, text in {
+        "lazy/__init__": "def __getattr__(name):\n"
+        "    import warnings\n"
+        "    if name == 'f':\n"
+        "        warnings.warn('late', FutureWarning)\n"
+        "        from lazy.inner._code import f\n"
+        "        return f\n"
+        "    raise AttributeError(name) if name == 'g' else ImportError(name)\n",
+        "lazy/inner/__init__": "",
+        "lazy/inner/_code": "def f(x): return x\ndef g(x): return x\ndef h(x): return x\n",
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    code = importlib.import_module("lazy.inner._code")
+    names = ["lazy:f", "lazy.inner._code:g", "lazy.inner._code:h"]
+    for how in ("error", "ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter(how)
+            assert [step["name"] for step in recipe_of([code.f, code.g, code.h])] == names
+    for name in ("lazy", "lazy.inner", "lazy.inner._code"):
+        del sys.modules[name]
+    with pytest.raises(TypeError, match="step 0: the function f is not what lazy.inner._code has by this name"):
+        recipe_of(code.f)
+
+
+def test_much_may_lie_in_one_another():
+    value = estimator = None
+    for _ in range(60):
+        value, estimator = [value], Own(inner=estimator)
+    for made in (hash_of(value), processing_hash(estimator)):
+        assert len(made) == 16
+    with pytest.raises(ValueError, match="flatter"):
+        processing_hash(("x", {"a": [[[[[value]]]]]}))
+
+
 def cyclic_list():
     value = [np.log]
     value.append(value)
@@ -605,8 +642,6 @@ def cyclic_estimator():
 
 
 def cyclic_pipeline():
-    from sklearn.pipeline import Pipeline
-
     value = Pipeline([("a", None)])
     value.steps = [("a", value)]
     return value
