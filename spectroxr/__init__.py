@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from spectroxr.dataset import SpectroDataset
 from spectroxr.errors import ConflictError, NotRectangularError, NoViewError, StoreError, UnknownNameError
+from spectroxr.recipe import processing_hash
 
 __all__ = [
     "ConflictError",
@@ -17,6 +18,7 @@ __all__ = [
     "StoreError",
     "UnknownNameError",
     "__version__",
+    "processing_hash",
 ]
 
 __version__ = "0.1.0"
