@@ -17,6 +17,8 @@ from spectroxr.__main__ import main
 
 pytest.importorskip("chemotools")
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 PUBLISHED = 0.92294
 

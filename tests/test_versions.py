@@ -322,7 +322,7 @@ def test_bands_of_wavelengths_can_be_chunks_of_their_own(tmp_path, read):
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.long) for k in range(1, 4))])
 @pytest.mark.parametrize("options", [{}, {"compression": None}, {"chunks": {"row": 7, "wavelength": 9}}])
 def test_any_selection_of_a_store_is_what_memory_has(tmp_path, seed, options):
     rng = np.random.default_rng(seed)
