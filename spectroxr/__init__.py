@@ -7,13 +7,21 @@ read as zero-copy views, stored as Zarr and Parquet.
 from __future__ import annotations
 
 from spectroxr.dataset import SpectroDataset
-from spectroxr.errors import ConflictError, NotRectangularError, NoViewError, StoreError, UnknownNameError
+from spectroxr.errors import (
+    ConflictError,
+    NotRectangularError,
+    NoViewError,
+    SpectroWarning,
+    StoreError,
+    UnknownNameError,
+)
 
 __all__ = [
     "ConflictError",
     "NoViewError",
     "NotRectangularError",
     "SpectroDataset",
+    "SpectroWarning",
     "StoreError",
     "UnknownNameError",
     "__version__",

@@ -15,6 +15,7 @@ __all__ = [
     "LAYOUTS",
     "RESERVED_TARGETS",
     "SAMPLE_COLUMNS",
+    "TRAIN",
     "Array",
     "Filter",
     "Layout",
@@ -43,6 +44,9 @@ HOLES_SCHEMA: dict[str, Any] = {"sample": pl.UInt32, "processing": pl.String, "s
 
 #: What a filter dict may be keyed by besides the columns of metadata and targets, which therefore have other names.
 FILTER_KEYS: tuple[str, ...] = (*INDEX_SCHEMA, "source", "wavelength")
+
+#: The samples that transformers are fitted on unless something else is said.
+TRAIN: dict[str, Any] = {"partition": "train"}
 
 #: Columns that belong to the sample and are the same in each of its lines.
 SAMPLE_COLUMNS: tuple[str, ...] = ("row", "sample", "origin", "partition", "group")
