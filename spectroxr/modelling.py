@@ -22,6 +22,13 @@ __all__ = ["about_of", "behind", "check_whole", "fields_of", "output_of", "spect
 
 
 def check_whole(**numbers: Any) -> None:
+    """Raise if arguments are no whole numbers, or too small.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If so; the message names the argument.
+    """
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise TypeError(f"{name} is a whole number, not {value!r}.")
@@ -38,6 +45,18 @@ def spectra_for(
     src_concat: bool | str,
     refit: bool,
 ) -> FoldSpectra:
+    """Return the spectra that an estimator is given.
+
+    Raises
+    ------
+    ValueError, NotRectangularError
+        If samples lack some of them, or the estimator takes no list of sources.
+
+    Warns
+    -----
+    SpectroWarning
+        If the estimator undoes the scaling of blocks.
+    """
     if src_concat not in (True, False, "block"):
         raise ValueError(nearest(src_concat, (True, False, "block"), "src_concat"))
     if refit:
@@ -71,6 +90,7 @@ def behind(ahead: Any, estimator: Any) -> Any:
 
 
 def about_of(estimator: Any, spectra: FoldSpectra, layout: str, src_concat: bool | str, refit: bool) -> dict[str, Any]:
+    """Return what the metadata of predictions tell of the spectra."""
     return {
         "features": list(spectra.features),
         "source": list(spectra.sources),
@@ -82,6 +102,7 @@ def about_of(estimator: Any, spectra: FoldSpectra, layout: str, src_concat: bool
 
 
 def tell_missing(call: str, missing: Mapping[str, int], count: int) -> None:
+    """Warn of samples that lack targets."""
     lost = [f"{number} have no {name!r}" for name, number in missing.items() if number]
     if lost:
         warnings.warn(
@@ -90,6 +111,7 @@ def tell_missing(call: str, missing: Mapping[str, int], count: int) -> None:
 
 
 def fields_of(one: Problem, run: Run, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is told of the predictions of a problem, but their fold and samples."""
     known = {} if one.known is None else {"classes": one.known}
     named = one.targets[0] if len(one.targets) == 1 else list(one.targets)
     fields = {"model": run.model, "processing": one.version, "target": named}
@@ -97,4 +119,5 @@ def fields_of(one: Problem, run: Run, about: Mapping[str, Any]) -> dict[str, Any
 
 
 def output_of(one: Problem, values: Array) -> Array:
+    """Return predictions as they are stored: classes that are text by their labels."""
     return values if one.classes is None else labels_of(values, one.classes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from spectroxr.fitting import check_estimator, draws, fit_fold, is_classifier
@@ -151,9 +153,7 @@ def cross_validate(
     problems, missing = problems_of(self, estimator, samples, target, target_version)
     taking = samples
     if any(missing.values()):
-        taking = problems[0].samples
-        for one in problems[1:]:
-            taking = np.union1d(taking, one.samples)
+        taking = functools.reduce(np.union1d, [one.samples for one in problems])
     spectra = spectra_for(self, estimator, taking, chosen, layout, src_concat, refit)
     origins = self.features.index.origins
     first = problems[0]
