@@ -13,6 +13,7 @@ import polars as pl
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import Index, distinct
 from spectroxr.lazyplane import is_dask
+from spectroxr.lineage import Lineage
 from spectroxr.schema import Array
 from spectroxr.source import FeatureSource
 
@@ -33,6 +34,8 @@ class Cells:
         Grows when sources or axes change.
     lock : threading.Lock
         Held while variants are brought together at a read.
+    lineage : Lineage
+        How the processings were made.
     """
 
     sources: dict[str, FeatureSource] = field(default_factory=dict)
@@ -40,6 +43,10 @@ class Cells:
     rows: int = 0
     epoch: int = 0
     lock: Any = field(default_factory=threading.Lock, repr=False)
+    lineage: Lineage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lineage = Lineage(self.index)
 
     def source(self, which: str | int) -> FeatureSource:
         """Return a source by name or position.
@@ -62,11 +69,12 @@ class Cells:
         """Return what `back` needs to undo additions."""
         index = self.index
         blocks = {name: source.blocks for name, source in self.sources.items()}
-        return (self.sources, blocks, self.rows, index.samples, index.lines, index.holes)
+        return (self.sources, blocks, self.rows, self.lineage.state(), index.samples, index.lines, index.holes)
 
     def back(self, state: tuple[Any, ...]) -> None:
         """Undo additions since `state` was taken; cells that existed then were never written."""
-        self.sources, blocks, self.rows, *index = state
+        self.sources, blocks, self.rows, lineage, *index = state
+        self.lineage.back(lineage)
         for name, source in self.sources.items():
             source.adopt(blocks[name])
             for block in source.blocks:
@@ -170,7 +178,36 @@ class Cells:
             (moved, np.arange(self.rows, total, dtype=np.uint32)),
         )
         self.rows = total
+        self.lineage.touched(processing)
         return len(moved)
+
+    def write_rows(
+        self, rows: Array, samples: Array, processing: str, data: Mapping[str, Array], absent: Sequence[str]
+    ) -> None:
+        """Write spectra by their rows, for all samples that sit on these: samples that share a row go on sharing it.
+
+        Parameters
+        ----------
+        rows : ndarray of intp
+            Distinct; line k of each array goes to row k.
+        samples : ndarray of uint32, ascending
+            Those that then have the processing; each sits on one of `rows`.
+        processing : str
+        data : mapping of str to ndarray
+            As for `write`.
+        absent : sequence of str
+            As for `write`.
+        """
+        lazy = {name for name, values in data.items() if is_dask(values)}
+        for name in data:
+            if name not in lazy:
+                self.sources[name].reserve(processing, self.rows, self.rows)
+        for name, values in data.items():
+            if name in lazy:
+                self.sources[name].put_lazy(processing, rows, values, self.rows)
+            else:
+                self.sources[name].put(processing, rows, values)
+        self.index.write(processing, samples, list(data), absent)
 
 
 def check_name(name: Any, what: str) -> str:

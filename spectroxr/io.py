@@ -59,7 +59,7 @@ def snapshot(ds: SpectroDataset) -> Snapshot:
         cells.index.table,
         cells.index.holes_table(),
         {"targets": targets, "metadata": ds.metadata.snapshot(), "predictions": ds.predictions.snapshot()},
-        {"folds": ds.folds.snapshot(), "lineage": {}, "state": state},
+        {"folds": ds.folds.snapshot(), "lineage": ds.lineage.snapshot(), "state": state},
     )
 
 
@@ -117,6 +117,7 @@ def fill(ds: SpectroDataset, parts: Snapshot, chunks: Any = None) -> None:
         "metadata": (ds.metadata.restore, parts.tables["metadata"]),
         "predictions": (ds.predictions.restore, parts.tables["predictions"]),
         "folds": (ds.folds.restore, parts.documents.get("folds")),
+        "lineage": (ds.lineage.restore, parts.documents.get("lineage")),
     }
     for name, (take, value) in stored.items():
         if isinstance(value, Later) or parts.late("index"):

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.lineagefigure import lineage
 from spectroxr.schema import Array
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import LineCollection
 
-__all__ = ["over_time", "spectra"]
+__all__ = ["lineage", "over_time", "spectra"]
 
 #: What an axis in a unit is called, and how the unit is printed.
 AXES = {

@@ -51,6 +51,7 @@ def update_labels(cells: Cells, indexes: Any, updates: Mapping[str, Any]) -> int
         for source in cells.sources.values():
             source.rename(*rename)
         index.rename(*rename)
+        cells.lineage.rename(*rename)
         cells.epoch += 1
     return len(samples)
 

@@ -1,0 +1,305 @@
+"""Applying transformers to spectra: fitted on training samples alone, written as a processing, and remembered."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from spectroxr.axis import Axis
+from spectroxr.cells import check_name
+from spectroxr.errors import UnknownNameError, nearest
+from spectroxr.fitted import dumped
+from spectroxr.lineage import Fit, Made, as_text, step_names
+from spectroxr.recipe import processing_hash, recipe_of
+from spectroxr.schema import TRAIN, Array, Filter
+from spectroxr.selection import Selection
+from spectroxr.steps import NotFiniteError, fit_steps, is_fitted_to_data, listed_steps, run_steps
+
+if TYPE_CHECKING:
+    from spectroxr.dataset import SpectroDataset
+
+__all__ = ["apply"]
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """The spectra of one source in one processing, each physical row once.
+
+    Attributes
+    ----------
+    source : str
+    axis : Axis
+    samples : ndarray of uint32, ascending
+        All that the spectra are of.
+    rows : ndarray of intp
+        The distinct rows they sit on.
+    values : ndarray, shape (row, wavelength)
+    first : ndarray of uint32
+        For each row, the first of its samples.
+    """
+
+    source: str
+    axis: Axis
+    samples: Array
+    rows: Array
+    values: Array
+    first: Array
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is to be written of one source."""
+
+    spectra: Spectra
+    fit: Fit
+    values: Array
+    axis: Axis
+
+
+def apply(
+    ds: SpectroDataset,
+    transformer: Any,
+    *,
+    source: str | Sequence[str] | None = None,
+    parent: str = "raw",
+    fit_on: Filter = TRAIN,
+    filter: Filter = None,
+    target: str | None = None,
+    name: str | None = None,
+    new_source: str | Mapping[str, str] | None = None,
+    wavelength: Any = None,
+    keep: str | None = "skops",
+) -> str:
+    """Apply a transformer; see `SpectroDataset.apply`."""
+    steps = listed_steps(transformer)
+    if not steps:
+        raise ValueError(f"{transformer!r} has no step.")
+    recipe = recipe_of(transformer)
+    if len(recipe) != len(steps):
+        raise ValueError(f"{transformer!r} has {len(recipe)} steps by its recipe, and {len(steps)} to run.")
+    if parent not in ds.features.cells.index.lines:
+        raise UnknownNameError(nearest(parent, ds.features.cells.index.lines, "processing"))
+    learns = any(is_fitted_to_data(step) for step in steps)
+    said = _said(fit_on) if learns else None
+    named = name if name is not None else name_of(ds, recipe, parent, said, target, learns)
+    check_name(named, "processing")
+    _check_other(ds, named, parent, recipe, said, target, learns)
+    results = []
+    for one in _sources(ds, source, parent, filter):
+        spectra = spectra_of(ds, one, parent, filter)
+        x, y = (_training(ds, one, parent, fit_on, target)) if learns else (spectra.values[:1], None)
+        fitted = fit_steps(steps, x, y)
+        kept = [
+            None if isinstance(step, tuple) else dumped(step, keep, f"step {k} ({type(step).__name__})")
+            for k, step in enumerate(fitted)
+        ]
+        values, axis = transformed(fitted, spectra, wavelength)
+        to = one if axis is spectra.axis else _new_name(new_source, one, named)
+        results.append(Result(spectra, Fit(one, to, len(x) if learns else 0, tuple(kept), tuple(fitted)), values, axis))
+    write(ds, named, results)
+    ds.lineage.note(
+        Made(
+            named,
+            parent,
+            tuple(recipe),
+            said,
+            target,
+            _packages(recipe),
+            {one.fit.source: one.fit for one in results},
+            steps=tuple(steps),
+        )
+    )
+    return named
+
+
+def name_of(
+    ds: SpectroDataset, recipe: Sequence[dict[str, Any]], parent: str, fit_on: Any, target: str | None, learns: bool
+) -> str:
+    """Return the hash that names a processing: of all steps from the root, and of what else makes it another one."""
+    links = ds.lineage.chain(parent)
+    steps: list[Any] = [step for link in links for step in link.recipe]
+    root = links[0].parent if links else parent
+    extra: list[Any] = []
+    if root != "raw":
+        extra.append(("from", {"processing": root}))
+    for said, about, fits in [*((one.fit_on, one.target, _learnt(one)) for one in links), (fit_on, target, learns)]:
+        if fits and said != TRAIN:
+            extra.append(("fit_on", {"filter": as_text(said)}))
+        if about is not None:
+            extra.append(("target", {"name": about}))
+    return processing_hash([*steps, *recipe, *extra])
+
+
+def _learnt(made: Made) -> bool:
+    return any(fit.samples for fit in made.fits.values())
+
+
+def _said(fit_on: Filter) -> Any:
+    """Return a filter as a JSON value."""
+    if fit_on is None:
+        return None
+    if isinstance(fit_on, pl.Expr):
+        return {"expression": str(fit_on)}
+    if fit_on == TRAIN:
+        return dict(TRAIN)
+    (step,) = recipe_of(("filter", {key: str(v) if isinstance(v, pl.Expr) else v for key, v in fit_on.items()}))
+    return step["params"]
+
+
+def _check_other(
+    ds: SpectroDataset, name: str, parent: str, recipe: Any, fit_on: Any, target: str | None, learns: bool
+) -> None:
+    """Raise if there is a processing of that name that was made otherwise."""
+    if name not in ds.features.cells.index.lines:
+        return
+    if name not in ds.lineage:
+        raise ValueError(f"there is a processing {name!r} already, not made by apply; give another name=...")
+    old = ds.lineage[name]
+    if (old.parent, list(old.recipe), old.target) != (parent, list(recipe), target) or (
+        learns and old.fit_on != fit_on
+    ):
+        raise ValueError(
+            f"there is a processing {name!r} already, made of {old.parent!r} by "
+            f"{' -> '.join(step_names(old.recipe))} with other settings; give another name=..."
+        )
+
+
+def _sources(ds: SpectroDataset, source: str | Sequence[str] | None, parent: str, filter: Filter) -> list[str]:
+    """Return the sources meant: those named, or all that hold the parent."""
+    cells = ds.features.cells
+    if source is not None:
+        names = [source] if isinstance(source, str) else list(source)
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"source names no source, or one twice: {names}.")
+        return [cells.source(one).name for one in names]
+    lines = cells.index.lines[parent].samples
+    wanted = set(ds.features.resolver.pick(ds.features.resolver.parse(filter))[0])
+    held = [one for one in cells.sources if one in wanted and not cells.index.lacks(lines, parent, one).all()]
+    if not held:
+        raise ValueError(f"no source has the processing {parent!r}.")
+    return held
+
+
+def _chosen(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> Selection:
+    """Return the samples of a filter that have a processing in a source, on the whole axis."""
+    cells, resolver = ds.features.cells, ds.features.resolver
+    samples = cells.index.lines[parent].samples
+    samples = samples[~cells.index.lacks(samples, parent, source)]
+    if filter is not None:
+        samples = samples[np.isin(samples, resolver.samples(filter))]
+    if not len(samples):
+        raise ValueError(f"no sample of {filter!s} has {parent!r} in source {source!r}.")
+    return resolver.select(samples, (parent,), (source,), {source: slice(0, len(cells.sources[source].axis), 1)})
+
+
+def spectra_of(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> Spectra:
+    """Return the spectra of a source, each physical row once: a view where the dataset has one."""
+    cells = ds.features.cells
+    samples = _chosen(ds, source, parent, filter).samples
+    rows, first = np.unique(cells.index.rows[samples], return_index=True)
+    once = samples if len(rows) == len(samples) else np.sort(samples[first])
+    axis = cells.sources[source].axis
+    part = ds.features.resolver.select(once, (parent,), (source,), {source: slice(0, len(axis), 1)})
+    values = np.asarray(ds.features.read(part, "2d")[0])
+    return Spectra(source, axis, samples, cells.index.rows[once], values, once)
+
+
+def _training(
+    ds: SpectroDataset, source: str, parent: str, fit_on: Filter, target: str | None
+) -> tuple[Array, Array | None]:
+    """Return the spectra that steps are fitted on, and their target."""
+    try:
+        chosen = _chosen(ds, source, parent, fit_on)
+    except ValueError as error:
+        raise ValueError(
+            f"there is nothing to fit on: {error} fit_on=None fits on all samples, fit_on={{...}} on others."
+        ) from error
+    x = np.asarray(ds.features.read(chosen, "2d")[0])
+    if target is None:
+        return x, None
+    y = ds.targets.values(chosen.samples, ds.targets.current(True), target)
+    missing = np.isnan(y) if y.dtype.kind == "f" else np.array([one is None for one in y.tolist()], dtype=bool)
+    return (x[~missing], y[~missing]) if missing.any() else (x, y)
+
+
+def transformed(fitted: Sequence[Any], spectra: Spectra, wavelength: Any = None) -> tuple[Array, Axis]:
+    """Return what fitted steps make of spectra, and its axis: the same object if it is the same axis.
+
+    Raises
+    ------
+    ValueError
+        If a step changes the number of rows, makes NaN, or an axis that nobody knows.
+    """
+    try:
+        outcome = run_steps(fitted, spectra.values, spectra.axis)
+    except NotFiniteError as error:
+        ids = spectra.first[error.lines]
+        some = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+        raise ValueError(f"{error} In source {spectra.source!r} these are sample {some}.") from error
+    width = outcome.values.shape[1]
+    if not width:
+        raise ValueError(f"the steps leave no wavelength of source {spectra.source!r}.")
+    axis = outcome.axis
+    if wavelength is not None:
+        axis = Axis.build(wavelength, width, spectra.axis.attrs)
+        if axis.same_as(spectra.axis.values):
+            axis = spectra.axis
+    if axis is None:
+        raise ValueError(
+            f"the steps made {width} columns of the {len(spectra.axis)} wavelengths of source {spectra.source!r} and "
+            "do not say which; give wavelength=[...]."
+        )
+    return outcome.values, axis
+
+
+def _new_name(given: str | Mapping[str, str] | None, source: str, processing: str) -> str:
+    if isinstance(given, Mapping):
+        given = given.get(source)
+    return check_name(given if given is not None else f"{source}.{processing}", "source")
+
+
+def write(ds: SpectroDataset, name: str, results: Sequence[Result]) -> None:
+    """Write a processing of several sources: all of them, or nothing if one does not fit."""
+    from spectroxr.source import FeatureSource
+    from spectroxr.transaction import all_or_nothing
+
+    cells = ds.features.cells
+    for one in results:
+        place = cells.sources.get(one.fit.to)
+        if one.fit.to != one.fit.source and place is not None and not place.axis.same_as(one.axis.values):
+            raise ValueError(
+                f"there is a source {one.fit.to!r} already, with another axis; give another new_source=..."
+            )
+    targets = [one.fit.to for one in results]
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"new_source gives several sources one name: {targets}; give {{source: new name}}.")
+    with all_or_nothing(ds):
+        for one in results:
+            known = list(cells.sources)
+            if one.fit.to not in cells.sources:
+                dtype = cells.sources[one.fit.source].dtype
+                holes = {(p, one.fit.to): lines.samples for p, lines in cells.index.lines.items()}
+                cells.sources = {**cells.sources, one.fit.to: FeatureSource(one.fit.to, one.axis, dtype, ds.features)}
+                cells.index.set_holes({**cells.index.holes, **holes})
+            values = one.values.astype(cells.sources[one.fit.to].dtype, copy=False)
+            absent = [other for other in known if other != one.fit.to]
+            cells.write_rows(one.spectra.rows, one.spectra.samples, name, {one.fit.to: values}, absent)
+        cells.epoch += 1
+
+
+def _packages(recipe: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the versions of Python, numpy and the packages whose steps are in a recipe."""
+    roots = {str(step["name"]).replace(":", ".").partition(".")[0] for step in recipe if "." in str(step["name"])}
+    roots |= {str(step["name"]).partition(":")[0] for step in recipe if ":" in str(step["name"])}
+    found = {"python": platform.python_version()}
+    for root in sorted({"numpy"} | {one.partition(".")[0] for one in roots}):
+        version = getattr(sys.modules.get(root), "__version__", None)
+        if isinstance(version, str):
+            found[root] = version
+    return found
