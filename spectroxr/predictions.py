@@ -114,6 +114,8 @@ class PredictionBlock:
 
     def lines_with(self, text: str) -> pl.DataFrame:
         """Return the lines, but inverted ones, whose ``metadata`` contain a text."""
+        if not len(self):
+            return self._joined()
         return self._joined().filter(pl.col("metadata").str.contains(text, literal=True), ~pl.col("inverse"))
 
     def models(self) -> set[str]:
@@ -159,13 +161,12 @@ class PredictionBlock:
     def _part(self, ids: Array, fields: Mapping[str, Any], extra: str | None, values: Array) -> pl.DataFrame:
         matrix = values[:, None] if values.ndim == 1 else values
         preds = _outputs(matrix)
-        return pl.DataFrame({"sample": pl.Series(ids, dtype=pl.UInt32)}).with_columns(
-            *[pl.lit(fields[key], dtype=SCHEMA[key]).alias(key) for key in FIXED],
-            pl.lit(extra, dtype=pl.String).alias("metadata"),
-            pl.lit(False).alias("inverse"),
-            pl.lit(None, dtype=pl.String).alias("inverse_of"),
-            preds,
-        )
+        same = {**fields, "metadata": extra, "inverse": False, "inverse_of": None}
+        # without an expression, which would start threads for a handful of values
+        columns = [
+            pl.Series(key, [value], dtype=SCHEMA[key]).new_from_index(0, len(ids)) for key, value in same.items()
+        ]
+        return pl.DataFrame([pl.Series("sample", ids, dtype=pl.UInt32), *columns, preds])
 
     def select(self, filter: Filter = None, processed: bool = True) -> pl.DataFrame:
         """Return the lines of the table that a filter selects; see `prediction`."""

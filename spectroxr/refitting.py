@@ -99,7 +99,7 @@ def _chain(steps: list[Any]) -> Any:
 
 def _origin(ds: SpectroDataset, processing: str, source: str) -> tuple[tuple[str, str], list[Any]]:
     """Return the processing and the source that spectra were made from, and the steps, as transformers."""
-    lineage: Any = ds.lineage  # type: ignore[attr-defined]
+    lineage = ds.lineage
     root, steps = lineage.steps(processing, source)
     for link in reversed(lineage.chain(processing)):
         if link.edited:

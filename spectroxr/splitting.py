@@ -104,7 +104,7 @@ def folds_of(
             raise ValueError("groups= goes with a number of folds or a splitter, not with the folds that are set; cv=5")
         pairs = ds.folds.pairs
         rounds = [pairs] * repeats
-    elif cv is None or hasattr(cv, "split") or (isinstance(cv, int | np.integer) and not isinstance(cv, bool)):
+    elif cv is None or _splits(cv) or (isinstance(cv, int | np.integer) and not isinstance(cv, bool)):
         values = None if groups is None else _groups(ds, groups, originals)
         rounds = [
             [
@@ -138,7 +138,11 @@ def changes(cv: Any, folds_set: bool) -> bool:
     """Tell whether another seed makes other folds."""
     if cv is None or isinstance(cv, int | np.integer):
         return not (cv is None and folds_set)
-    return hasattr(cv, "split") and "random_state" in vars(cv) and getattr(cv, "shuffle", True) is not False
+    return _splits(cv) and "random_state" in vars(cv) and getattr(cv, "shuffle", True) is not False
+
+
+def _splits(cv: Any) -> bool:
+    return hasattr(cv, "split") and not isinstance(cv, str)
 
 
 def _sides(origins: Array, samples: Array, train: Array, val: Array) -> tuple[Array, Array]:
@@ -169,7 +173,7 @@ def _splitter(cv: Any, seed: int, repeat: int, grouped: bool, stratify: bool) ->
     """Return a splitter that shuffles by a seed: the one that is given, or one of so many folds."""
     from sklearn import model_selection as sk
 
-    if hasattr(cv, "split"):
+    if _splits(cv):
         if inspect.isclass(cv):
             raise TypeError(f"cv is a splitter, not its class: {cv.__name__}(...).")
         return _reseeded(cv, seed, repeat)
