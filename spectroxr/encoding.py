@@ -148,7 +148,7 @@ def _record(fitted: Any, name: str) -> dict[str, Any]:
     kind = type(fitted).__name__
     about: dict[str, Any] = {"transformer": kind}
     if kind in ("StandardScaler", "RobustScaler"):
-        centre = getattr(fitted, "mean_" if kind == "StandardScaler" else "center_", None)
+        centre = (fitted.mean_ if fitted.with_mean else None) if kind == "StandardScaler" else fitted.center_
         return about | {"shift": _number(centre, 0.0), "factor": _number(fitted.scale_, 1.0)}
     if kind == "MinMaxScaler":
         if fitted.clip:
@@ -180,10 +180,10 @@ def _number(values: Any, otherwise: float) -> float:
 
 def is_record(value: Any) -> bool:
     """Tell whether a JSON value is what `encode_targets` records."""
-    if not isinstance(value, dict) or value.get("transformer") not in KINDS:
+    kind = value.get("transformer") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
         return False
     rest = {key: one for key, one in value.items() if key != "transformer"}
-    kind = value["transformer"]
     if kind in ("LabelEncoder", "OrdinalEncoder", "OneHotEncoder"):
         given = rest.get("categories")
         types = {type(one) for one in given} if isinstance(given, list) and given else {None}
@@ -253,6 +253,8 @@ def inverse_of_lines(targets: Any, table: pl.DataFrame, values_of: Callable[[pl.
     ValueError
         If nothing is recorded for a version, or numbers and text come out.
     """
+    if not table.height:
+        values_of(table)
     parts: list[tuple[Array, Array]] = []
     keys = ["processing", "metadata"]
     for (version, extra), lines in table.with_row_index("\0line").group_by(keys, maintain_order=True):

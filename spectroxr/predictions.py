@@ -118,10 +118,6 @@ class PredictionBlock:
             return self._joined()
         return self._joined().filter(pl.col("metadata").str.contains(text, literal=True), ~pl.col("inverse"))
 
-    def models(self) -> set[str]:
-        """Return the names of the models that there are predictions of."""
-        return {name for part in self._parts for name in part["model"].unique()}
-
     def _replace_inverse(self, part: pl.DataFrame) -> None:
         """Append inverted lines in the place of those of an earlier inversion of the same lines."""
         earlier = self._parts
@@ -293,8 +289,9 @@ class PredictionBlock:
         table = table.filter(~table["inverse"])
         if steps is None:
             table = table.filter(table["processing"].ne_missing("raw"))
-            values = self._values(table, filter, True)
-            values = inverse_of_lines(self.resolver.side["targets"], table, lambda part: self._values(part, None, True))
+            values = inverse_of_lines(
+                self.resolver.side["targets"], table, lambda part: self._values(part, filter, True)
+            )
         else:
             values = np.array(self._values(table, filter, True))
         for step in steps or ():

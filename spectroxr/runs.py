@@ -116,7 +116,7 @@ def found_run(predictions: PredictionBlock, name: str | None, model: str | None,
     if attempts:
         name = f"{name}.{len(attempts) + 1}"
     if model is None:
-        taken = predictions.models()
+        taken = set(predictions.table["model"].unique())
         model, number = called, 2
         while model in taken:
             model, number = f"{called}-{number}", number + 1
