@@ -15,6 +15,7 @@ from spectroxr.errors import (
     StoreError,
     UnknownNameError,
 )
+from spectroxr.recipe import processing_hash
 
 __all__ = [
     "ConflictError",
@@ -25,6 +26,7 @@ __all__ = [
     "StoreError",
     "UnknownNameError",
     "__version__",
+    "processing_hash",
 ]
 
 __version__ = "0.1.0"
