@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.axis import Axis
-from spectroxr.cells import check_name
+from spectroxr.cells import Cells, check_name
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fitted import dumped
 from spectroxr.lineage import Fit, Made, as_text, step_names
@@ -289,8 +289,27 @@ def write(ds: SpectroDataset, name: str, results: Sequence[Result]) -> None:
                 cells.index.set_holes({**cells.index.holes, **holes})
             values = one.values.astype(cells.sources[one.fit.to].dtype, copy=False)
             absent = [other for other in known if other != one.fit.to]
-            cells.write_rows(one.spectra.rows, one.spectra.samples, name, {one.fit.to: values}, absent)
+            _put(cells, one.spectra, name, one.fit.to, values, absent)
         cells.epoch += 1
+
+
+def _put(cells: Cells, spectra: Spectra, name: str, to: str, values: Array, absent: list[str]) -> None:
+    """Write spectra for all samples that share their rows; where a row shows others too, for each sample alone."""
+    index, samples = cells.index, spectra.samples
+    others = np.ones(len(index), dtype=bool)
+    others[samples] = False
+    if name in index.lines:
+        others[others] = index.has(np.flatnonzero(others), name)
+    else:
+        others[:] = False
+    taken = np.isin(spectra.rows, index.rows[others])
+    rows = index.rows[samples]
+    free = ~np.isin(rows, spectra.rows[taken])
+    if free.any():
+        cells.write_rows(spectra.rows[~taken], samples[free], name, {to: values[~taken]}, absent)
+    if not free.all():
+        line = np.argsort(spectra.rows)[np.searchsorted(np.sort(spectra.rows), rows[~free])]
+        cells.write(samples[~free], name, {to: values[line]}, absent)
 
 
 def _packages(recipe: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from spectroxr.contradictions import circling, unfit, unreadable
 from spectroxr.description import FORGED
 from spectroxr.errors import StoreError
 from spectroxr.index import Index
-from spectroxr.later import Later
+from spectroxr.later import Later, value_of
 from spectroxr.layouts import readonly
 from spectroxr.lazyplane import PaddedPlane
 from spectroxr.lazyread import check_dask_chunks
@@ -117,10 +117,10 @@ def fill(ds: SpectroDataset, parts: Snapshot, chunks: Any = None) -> None:
         "metadata": (ds.metadata.restore, parts.tables["metadata"]),
         "predictions": (ds.predictions.restore, parts.tables["predictions"]),
         "folds": (ds.folds.restore, parts.documents.get("folds")),
-        "lineage": (ds.lineage.restore, parts.documents.get("lineage")),
+        "lineage": (lambda document: ds.lineage.restore(value_of(document)), parts.documents.get("lineage")),
     }
     for name, (take, value) in stored.items():
-        if isinstance(value, Later) or parts.late("index"):
+        if name != "lineage" and (isinstance(value, Later) or parts.late("index")):
             later = value if isinstance(value, Later) else Later.of(value)
             value = later.then(partial(_checked, name, cells.index, state))
         try:

@@ -65,6 +65,7 @@ class Model:
     def __init__(self) -> None:
         self.samples: list[dict[str, Any]] = []  # origin, partition, group; the id is the position
         self.processings: list[str] = []
+        self.made: dict[str, str] = {}  # processing -> what it was made of by apply
         self.lines: dict[tuple[int, str], int] = {}  # (sample, processing) -> branch
         self.sources: list[Source] = []
         self.cells: dict[tuple[int, str, str], list[float]] = {}  # (sample, processing, source)
@@ -188,6 +189,7 @@ class Model:
 
     def rename(self, old: str, new: str) -> None:
         self.processings = [new if p == old else p for p in self.processings]
+        self.made = {new if p == old else p: new if q == old else q for p, q in self.made.items()}
         self.lines = {(s, new if p == old else p): b for (s, p), b in self.lines.items()}
         self.cells = {(s, new if p == old else p, src): v for (s, p, src), v in self.cells.items()}
 

@@ -354,6 +354,33 @@ class Writes(RuleBasedStateMachine):
         if before != self.rows():
             self.packed = None
 
+    @rule(r=RANDOM)
+    def apply(self, r: random.Random) -> None:
+        """A recorded transformation: of all samples, or of some, in all sources or in some."""
+        parent, name = r.choice(self.m.processings), r.choice(["turned", "flipped"])
+        chosen = self.some(r, self.m.names)
+        wanted = self.some(r, list(range(len(self.m)))) if r.choice([True, False]) else None
+        where = {
+            source: [s for s in self.m.having(parent, source) if wanted is None or s in wanted] for source in chosen
+        }
+        options: dict[str, Any] = {"parent": parent, "name": name, "source": chosen, "fit_on": None}
+        if wanted is not None:
+            options["filter"] = {"sample": wanted}
+        taken = name in self.m.processings and self.m.made.get(name) != parent
+        if taken or not all(where.values()):
+            self.refused(lambda: self.ds.apply(np.negative, **options))
+            return
+        before, existed = self.rows(), set(self.m.cells)
+        assert self.ds.apply(np.negative, **options) == name
+        after = self.rows()
+        for source, samples in where.items():
+            data = {source: -np.array([self.m.cells[s, parent, source] for s in samples])}
+            self.write(samples, name, data)
+            self.follow(samples, name, data, before, after, existed)
+        self.m.made[name] = parent
+        if before != after or name not in {p for _, p, _ in existed}:
+            self.packed = None
+
     def follow(self, samples: Any, processing: str, data: Any, before: Any, after: Any, existed: Any) -> None:
         """Bring what earlier views must show up to date: cells written in place on an unchanged row."""
         written = {
@@ -1210,6 +1237,7 @@ class Writes(RuleBasedStateMachine):
         assert table.schema == SCHEMA
         assert table.to_dicts() == m.index(rows)
         assert list(ds.features.processings) == m.processings
+        assert {name: parent for parent, name, _ in ds.lineage.edges} == m.made
         self.check_rows(rows)
         assert [s.name for s in ds.features.sources] == m.names
         for given, source in zip(ds.features.sources, m.sources, strict=True):
