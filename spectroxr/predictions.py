@@ -114,8 +114,6 @@ class PredictionBlock:
 
     def lines_with(self, text: str) -> pl.DataFrame:
         """Return the lines, but inverted ones, whose ``metadata`` contain a text."""
-        if not len(self):
-            return self._joined()
         return self._joined().filter(pl.col("metadata").str.contains(text, literal=True), ~pl.col("inverse"))
 
     def _replace_inverse(self, part: pl.DataFrame) -> None:
