@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,6 +136,8 @@ class PredictionBlock:
         if given is not None and filter is not None:
             raise ValueError("the samples are named twice: in meta['sample'] and by filter=.")
         if given is not None:
+            if isinstance(given, np.ndarray) and given.dtype == np.uint32 and _ascending(given, len(index)):
+                return given
             asked = len(given)
             ids = sample_ids(given, len(index))
             if len(ids) < asked:
@@ -330,6 +333,15 @@ class PredictionBlock:
         known = [missing.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in SCHEMA.items()]
         outputs = [name for name in OUTPUTS if name in table.columns]
         return [table.select(*known, *outputs)] if table.height else []
+
+
+@functools.lru_cache(maxsize=256)
+def _single(key: str, value: Any) -> pl.Series:
+    return pl.Series(key, [value], dtype=SCHEMA[key])
+
+
+def _ascending(ids: Array, known: int) -> bool:
+    return bool(len(ids) and ids[-1] < known and np.all(ids[1:] > ids[:-1]))
 
 
 def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:
