@@ -19,6 +19,7 @@ from measure import claim
 from peers import peers
 from reading import split, view
 from storing import storing
+from validating import validating
 from writing import augment, variant
 
 BENCHMARKS: dict[str, Callable[[Effort], list[Figure]]] = {
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Effort], list[Figure]]] = {
     "variant": variant,
     "augment": augment,
     "folds": folds,
+    "validate": validating,
     "filter": filters,
     "import": imports,
     "store": storing,

@@ -7,7 +7,14 @@ read as zero-copy views, stored as Zarr and Parquet.
 from __future__ import annotations
 
 from spectroxr.dataset import SpectroDataset
-from spectroxr.errors import ConflictError, NotRectangularError, NoViewError, StoreError, UnknownNameError
+from spectroxr.errors import (
+    ConflictError,
+    NotRectangularError,
+    NoViewError,
+    SpectroWarning,
+    StoreError,
+    UnknownNameError,
+)
 from spectroxr.recipe import processing_hash
 
 __all__ = [
@@ -15,6 +22,7 @@ __all__ = [
     "NoViewError",
     "NotRectangularError",
     "SpectroDataset",
+    "SpectroWarning",
     "StoreError",
     "UnknownNameError",
     "__version__",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import polars as pl
 
+from spectroxr.encoding import encode_targets
 from spectroxr.features import FeatureBlock
 from spectroxr.folds import FoldsManager
 from spectroxr.log import enabled, log, quiet
@@ -18,7 +19,9 @@ from spectroxr.predictions import PredictionBlock
 from spectroxr.schema import TRAIN, Filter
 from spectroxr.summary import describe
 from spectroxr.targets import TargetBlock
+from spectroxr.testing import fit_predict
 from spectroxr.transaction import all_or_nothing, numbered
+from spectroxr.validation import cross_validate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -414,6 +417,8 @@ class SpectroDataset:
         """
         self.targets.update_y(new_values, indexes, processing_hash, target=target)
 
+    encode_targets = _of("targets", encode_targets)
+
     add_meta = _of("metadata", MetadataBlock.add_meta)
     meta = _of("metadata", MetadataBlock.meta)
 
@@ -441,6 +446,9 @@ class SpectroDataset:
             If no folds are set, or a fold has no sample that the filter selects.
         """
         return self.folds.get_data(None, layout, **options)
+
+    cross_validate = cross_validate
+    fit_predict = fit_predict
 
     add_prediction = _of("predictions", PredictionBlock.add_prediction)
     prediction = _of("predictions", PredictionBlock.prediction)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["ConflictError", "NoViewError", "NotRectangularError", "StoreError", "UnknownNameError", "nearest"]
+__all__ = [
+    "ConflictError",
+    "NoViewError",
+    "NotRectangularError",
+    "SpectroWarning",
+    "StoreError",
+    "UnknownNameError",
+    "nearest",
+]
 
 
 class UnknownNameError(KeyError):
@@ -35,6 +43,10 @@ class StoreError(ValueError):
 
 class ConflictError(StoreError):
     """Another writer saved to the same store first; nothing of theirs was changed, and nothing of this save is kept."""
+
+
+class SpectroWarning(UserWarning):
+    """Something was done otherwise than one may have meant, such as samples without a target that were left out."""
 
 
 def nearest(value: object, valid: Iterable[object], what: str) -> str:

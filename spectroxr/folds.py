@@ -79,14 +79,29 @@ class FoldsManager:
         else:
             if args or kwargs or groups is not None or target is not None or filter is not None:
                 raise TypeError("an iterable of (train, val) takes no further arguments; those are for splitters.")
-            pairs = _pairs(splitter)
-        known = self._features.n_samples()
-        folds = [self._checked(k, train, val, known) for k, (train, val) in enumerate(pairs)]
-        if not folds:
-            raise ValueError("there is no fold.")
-        self._folds = folds
+            pairs = splitter
+        self._folds = folds = self.checked(pairs)
         if enabled():
             log(f"set_folds: {len(folds)} folds")
+
+    @property
+    def pairs(self) -> list[tuple[Array, Array]]:
+        """The folds as they were set: training and validation samples, ids ascending."""
+        return list(self._folds)
+
+    def checked(self, folds: Any) -> list[tuple[Array, Array]]:
+        """Return an iterable of ``(train, val)`` sample ids as ascending arrays.
+
+        Raises
+        ------
+        ValueError, TypeError, UnknownNameError
+            As `set_folds`.
+        """
+        known = self._features.n_samples()
+        checked = [self._checked(k, train, val, known) for k, (train, val) in enumerate(_pairs(folds))]
+        if not checked:
+            raise ValueError("there is no fold.")
+        return checked
 
     def _split(
         self, splitter: Any, args: Any, kwargs: Any, filter: Filter, target: str | None, groups: Any

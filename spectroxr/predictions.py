@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from spectroxr.cells import sample_ids
+from spectroxr.encoding import inverse_of_lines, steps_of
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fields import SCHEMA, as_json_text, field_of
 from spectroxr.filters import condition, mask_of
@@ -20,7 +22,7 @@ from spectroxr.schema import Array, Filter
 from spectroxr.selection import Resolver, frozen
 from spectroxr.stacking import column_of, stacked
 
-__all__ = ["PredictionBlock"]
+__all__ = ["PredictionBlock", "stacked_lines"]
 
 #: Numbers, and class labels given as text.
 OUTPUTS = ("preds", "labels")
@@ -58,7 +60,7 @@ class PredictionBlock:
         if not self._parts:
             return pl.DataFrame(schema={**SCHEMA, "preds": pl.Float64})
         if len(self._parts) > 1:
-            self._parts = [_stacked_parts(self._parts)]
+            self._parts = [stacked_lines(self._parts)]
         table = self._parts[0]
         if table["sample"].n_chunks() > 64:
             table = table.rechunk()
@@ -85,6 +87,13 @@ class PredictionBlock:
             If values and samples are not as many, a sample does not exist or comes twice, or a field has the wrong
             type. The table is then as it was.
         """
+        part = self.lines_of(values, meta, filter=filter)
+        self.append(part)
+        if enabled():
+            log(f"add_prediction: {part.height} samples, model {part['model'].first()!r}")
+
+    def lines_of(self, values: Any, meta: Mapping[str, Any], *, filter: Filter = None) -> pl.DataFrame:
+        """Return the lines that `add_prediction` would add."""
         if not isinstance(meta, Mapping):
             raise TypeError(f"meta is a dict, not {type(meta).__name__}.")
         array = np.asanyarray(values)
@@ -93,17 +102,20 @@ class PredictionBlock:
         ids = self._samples(len(array), meta.get("sample"), filter)
         fields = {key: field_of(key, meta.get(key)) for key in FIXED}
         extra = {str(key): value for key, value in meta.items() if key not in FIXED and key != "sample"}
-        part = self._part(ids, fields, as_json_text(extra), array)
-        self._append(part)
-        if enabled():
-            log(f"add_prediction: {len(ids)} samples, model {fields['model']!r}")
+        return self._part(ids, fields, as_json_text(extra), array)
 
-    def _append(self, part: pl.DataFrame) -> None:
+    def append(self, *parts: pl.DataFrame) -> None:
+        """Add lines that `lines_of` made: all, or none if it raises."""
+        part = parts[0] if len(parts) == 1 else stacked_lines(parts)
         same = not self._parts or self._parts[-1].schema == part.schema
         if same and len(self._parts) < 4096:
             self._parts.append(part)
         else:
-            self._parts = [_stacked_parts([*self._parts, part])]
+            self._parts = [stacked_lines([*self._parts, part])]
+
+    def lines_with(self, text: str) -> pl.DataFrame:
+        """Return the lines, but inverted ones, whose ``metadata`` contain a text."""
+        return self._joined().filter(pl.col("metadata").str.contains(text, literal=True), ~pl.col("inverse"))
 
     def _replace_inverse(self, part: pl.DataFrame) -> None:
         """Append inverted lines in the place of those of an earlier inversion of the same lines."""
@@ -114,7 +126,7 @@ class PredictionBlock:
             new = part.select(same)
             self._parts = [table.join(new, on=same, how="anti", nulls_equal=True, maintain_order="left")]
         try:
-            self._append(part)
+            self.append(part)
         except BaseException:
             self._parts = earlier
             raise
@@ -124,6 +136,8 @@ class PredictionBlock:
         if given is not None and filter is not None:
             raise ValueError("the samples are named twice: in meta['sample'] and by filter=.")
         if given is not None:
+            if isinstance(given, np.ndarray) and given.dtype == np.uint32 and _ascending(given, len(index)):
+                return given
             asked = len(given)
             ids = sample_ids(given, len(index))
             if len(ids) < asked:
@@ -144,13 +158,12 @@ class PredictionBlock:
     def _part(self, ids: Array, fields: Mapping[str, Any], extra: str | None, values: Array) -> pl.DataFrame:
         matrix = values[:, None] if values.ndim == 1 else values
         preds = _outputs(matrix)
-        return pl.DataFrame({"sample": pl.Series(ids, dtype=pl.UInt32)}).with_columns(
-            *[pl.lit(fields[key], dtype=SCHEMA[key]).alias(key) for key in FIXED],
-            pl.lit(extra, dtype=pl.String).alias("metadata"),
-            pl.lit(False).alias("inverse"),
-            pl.lit(None, dtype=pl.String).alias("inverse_of"),
-            preds,
-        )
+        same = {**fields, "metadata": extra, "inverse": False, "inverse_of": None}
+        # without an expression, which would start threads for a handful of values
+        columns = [
+            pl.Series(key, [value], dtype=SCHEMA[key]).new_from_index(0, len(ids)) for key, value in same.items()
+        ]
+        return pl.DataFrame([pl.Series("sample", ids, dtype=pl.UInt32), *columns, preds])
 
     def select(self, filter: Filter = None, processed: bool = True) -> pl.DataFrame:
         """Return the lines of the table that a filter selects; see `prediction`."""
@@ -238,7 +251,7 @@ class PredictionBlock:
 
     def inverse_transform_prediction(
         self,
-        transformers: Sequence[Any],
+        transformers: Sequence[Any] | None = None,
         filter: Filter = None,
         *,
         store: str | None = None,
@@ -247,9 +260,11 @@ class PredictionBlock:
 
         Parameters
         ----------
-        transformers : sequence
+        transformers : sequence, optional
             Fitted transformers, in the order in which they were applied to the targets: their ``inverse_transform`` is
             called from the last to the first. Or plain functions of an ``(n, outputs)`` array, called in order.
+            Default: what `encode_targets` recorded for the version that is the ``processing`` of each line; lines of
+            ``"raw"`` are left out.
         filter : None, dict or polars.Expr
             Which predictions, as in `prediction`.
         store : {"regression", "category"}, optional
@@ -266,15 +281,21 @@ class PredictionBlock:
         TypeError
             If transformers and functions are mixed, or one is neither.
         ValueError
-            If a transformer changes the number of lines, or nothing matches.
+            If a transformer changes the number of lines, nothing matches, or nothing is recorded.
         """
-        steps = _steps(transformers)
+        steps = None if transformers is None else steps_of(transformers)
         if store not in (None, "regression", "category"):
             raise ValueError(nearest(store, ("regression", "category"), "processing to store under"))
         table = self.select(filter)
         table = table.filter(~table["inverse"])
-        values = np.array(self._values(table, filter, True))
-        for step in steps:
+        if steps is None:
+            table = table.filter(table["processing"].ne_missing("raw"))
+            values = inverse_of_lines(
+                self.resolver.side["targets"], table, lambda part: self._values(part, filter, True)
+            )
+        else:
+            values = np.array(self._values(table, filter, True))
+        for step in steps or ():
             values = np.asarray(step(values))
             if len(values) != table.height:
                 raise ValueError(f"a transformer made {len(values)} lines of {table.height}.")
@@ -288,7 +309,8 @@ class PredictionBlock:
             )
             self._replace_inverse(part)
         if enabled():
-            log(f"inverse_transform_prediction: {table.height} lines, {len(steps)} steps")
+            how = "as recorded" if steps is None else f"{len(steps)} steps"
+            log(f"inverse_transform_prediction: {table.height} lines, {how}")
         sealed = values.dtype.kind in "fiub"
         return readonly(np.ascontiguousarray(values)) if sealed else frozen(values)
 
@@ -311,6 +333,15 @@ class PredictionBlock:
         known = [missing.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in SCHEMA.items()]
         outputs = [name for name in OUTPUTS if name in table.columns]
         return [table.select(*known, *outputs)] if table.height else []
+
+
+@functools.lru_cache(maxsize=256)
+def _single(key: str, value: Any) -> pl.Series:
+    return pl.Series(key, [value], dtype=SCHEMA[key])
+
+
+def _ascending(ids: Array, known: int) -> bool:
+    return bool(len(ids) and ids[-1] < known and np.all(ids[1:] > ids[:-1]))
 
 
 def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:
@@ -347,7 +378,7 @@ def _outputs(values: Array) -> pl.Series:
     return column.alias("labels") if inner == pl.String else column
 
 
-def _stacked_parts(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def stacked_lines(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Return tables below each other, their outputs in one dtype that keeps every value.
 
     Raises
@@ -376,19 +407,3 @@ def _recast(part: pl.DataFrame, name: str, kinds: set[Any]) -> pl.DataFrame:
                 f"predictions of {before.dtype} and of {kind} cannot be kept together without losing digits."
             )
     return part.with_columns(cast)
-
-
-def _steps(transformers: Any) -> list[Callable[[Array], Any]]:
-    given = [transformers] if callable(transformers) or hasattr(transformers, "inverse_transform") else None
-    items = list(transformers) if given is None else given
-    if not items:
-        raise ValueError("transformers is empty.")
-    fitted = [hasattr(item, "inverse_transform") for item in items]
-    if all(fitted):
-        return [item.inverse_transform for item in reversed(items)]
-    if any(fitted) or not all(callable(item) for item in items):
-        raise TypeError(
-            "transformers are either fitted transformers (their inverse_transform is called, last to first) or "
-            f"functions (called in order), not a mixture: {items!r}."
-        )
-    return items

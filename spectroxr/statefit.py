@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from spectroxr.description import short, whole
+from spectroxr.encoding import is_record
 from spectroxr.fields import SCHEMA
 from spectroxr.predictions import OUTPUTS
 from spectroxr.snapshot import Snapshot
@@ -75,6 +76,16 @@ def wrong_versions(document: Any, table: pl.DataFrame, strict: bool) -> list[str
             for version, target, _ in written
             if (version, target) not in known
         ]
+    records = document.get("records", [])
+    if not _are_records(records):
+        found.append(f"the state has records of the targets {short(records)}, not [version, target, record].")
+    elif strict:
+        known = [(version, target) for version, columns in versions for target, _ in columns]
+        found += [
+            f"the state records how target {target!r} was made in version {version!r}, which does not have it."
+            for version, target, _ in records
+            if (version, target) not in known
+        ]
     if not versions and not table.height:
         return found
     for name in ("sample", "processing"):
@@ -112,6 +123,13 @@ def _are_versions(value: Any) -> bool:
 def _are_written(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(one, list) and [type(part) for part in one] == [str, str, int] for one in value
+    )
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, list) and len(one) == 3 and [type(p) for p in one[:2]] == [str, str] and is_record(one[2])
+        for one in value
     )
 
 

@@ -39,6 +39,8 @@ class TargetBlock:
         self._document: dict[str, Any] = {}
         self._written: dict[tuple[str, str], int] = {}
         self._dense: dict[tuple[str, str], tuple[int, pl.Series]] = {}
+        #: What brings predictions of a version of a target back to its units, see `encode_targets`.
+        self.records: dict[tuple[str, str], dict[str, Any]] = {}
         self.version = 0
         self.resolver: Resolver
 
@@ -170,7 +172,7 @@ class TargetBlock:
         ids = sample_ids(indexes, len(self._index))
         if not len(ids):
             raise ValueError("indexes names no sample.")
-        names = self._targets(target)
+        names = self.names(target)
         values = np.asanyarray(new_values)
         if values.ndim not in (1, 2) or len(values) != len(ids):
             raise ValueError(f"{len(ids)} samples need ({len(ids)}, k) values, not {values.shape}.")
@@ -202,7 +204,8 @@ class TargetBlock:
         if enabled():
             log(f"update_y: {len(ids)} samples, version {processing_id!r}, targets {names}")
 
-    def _targets(self, target: str | Sequence[str] | None) -> list[str]:
+    def names(self, target: str | Sequence[str] | None) -> list[str]:
+        """Return the names of some targets, of all for None."""
         if target is None:
             return self.columns
         names = [target] if isinstance(target, str) else list(target)
@@ -271,8 +274,8 @@ class TargetBlock:
     def values(self, samples: Array, version: str | None = None, target: str | Sequence[str] | None = None) -> Array:
         """Return the targets of known samples in one version (default: of each target the one written last)."""
         self._version(True, None)
-        names = self._targets(target)
-        chosen = {name: self._latest(name) if version is None else version for name in names}
+        names = self.names(target)
+        chosen = {name: self.version_of(name) if version is None else version for name in names}
         lost = [name for name, held in chosen.items() if name not in self._versions[held].columns]
         if target is not None and lost:
             has = self._versions[chosen[lost[0]]].columns[1:]
@@ -282,14 +285,17 @@ class TargetBlock:
             self._check_complete(samples, held, name)
         return stacked([self.column(c, held) for c, held in kept.items()], samples, flat=isinstance(target, str))
 
-    def _latest(self, target: str) -> str:
+    def version_of(self, target: str) -> str:
+        """Return the version of a target that `y` gives: the one written last."""
         held = [name for name, frame in self._versions.items() if target in frame.columns]
         return max(held, key=lambda name: -1 if name == "raw" else self._written.get((name, target), 0))
 
     def _note(self, version: str, targets: Sequence[str]) -> None:
-        """Remember that targets were written last in a version."""
+        """Remember that targets were written last in a version, not by what was recorded for it."""
         last = max(self._written.values(), default=0) + 1
         self._written = self._written | {(version, target): last for target in targets}
+        gone = {(version, target) for target in targets}
+        self.records = {key: record for key, record in self.records.items() if key not in gone}
 
     def _check_complete(self, samples: Array, version: str, name: str) -> None:
         """Raise where a sample has a value of its own in "raw" (or its origin has), but none in `version`."""
@@ -399,13 +405,13 @@ class TargetBlock:
             log(f"get_indexed_targets: {len(samples)} samples, {len(found)} versions")
         return found
 
-    def state(self) -> tuple[dict[str, pl.DataFrame], dict[tuple[str, str], int]]:
+    def state(self) -> tuple[Any, ...]:
         """Return what `back` needs to undo additions."""
-        return self._versions, self._written
+        return self._versions, self._written, dict(self.records)
 
-    def back(self, state: tuple[dict[str, pl.DataFrame], dict[tuple[str, str], int]]) -> None:
+    def back(self, state: tuple[Any, ...]) -> None:
         """Take back an earlier state."""
-        self._versions, self._written = state
+        self._versions, self._written, self.records = state
         self.version += 1
 
     @property
@@ -421,7 +427,10 @@ class TargetBlock:
         table, names = long_table(self._versions)
         written = [[version, target, place] for (version, target), place in self._written.items()]
         versions = [[version, [[*pair] for pair in columns.items()]] for version, columns in names.items()]
-        return table, {"versions": versions, "written": written}
+        document: dict[str, Any] = {"versions": versions, "written": written}
+        if self.records:
+            document["records"] = [[version, target, dict(one)] for (version, target), one in self.records.items()]
+        return table, document
 
     def restore(self, table: pl.DataFrame | Later[pl.DataFrame], document: Mapping[str, Any]) -> None:
         """Take back what was stored."""
@@ -435,4 +444,5 @@ class TargetBlock:
         else:
             self._versions = from_long_table(table, document)
         self._written = {(version, target): place for version, target, place in document.get("written", [])}
+        self.records = {(version, target): dict(one) for version, target, one in document.get("records", [])}
         self.version += 1

@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 import xarray as xr
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GroupKFold
+from sklearn.preprocessing import StandardScaler
 
 from spectroxr import NotRectangularError, SpectroDataset, StoreError
 
@@ -176,6 +178,11 @@ CALLS = {
     "y": lambda d, p: d.y(),
     "get_indexed_targets": lambda d, p: d.get_indexed_targets(),
     "update_y": lambda d, p: d.update_y(np.ones(6), range(6), "regression"),
+    "encode_targets": lambda d, p: d.encode_targets(StandardScaler()),
+    "cross_validate": lambda d, p: d.cross_validate(LinearRegression(), cv=2),
+    "fit_predict": lambda d, p: d.fit_predict(
+        LinearRegression(), train={"sample": slice(0, 3)}, test={"sample": slice(4, 5)}
+    ),
     "add_meta": lambda d, p: d.add_meta(pl.DataFrame({"note": ["n"] * 6})),
     "meta": lambda d, p: d.meta(),
     "set_folds": lambda d, p: d.set_folds([([0], [1])]),
