@@ -20,9 +20,9 @@ __all__ = ["accuracy", "balanced_accuracy", "bias", "confusion", "f1", "mae", "r
 def rmse(measured: Any, predicted: Any) -> Any:
     """Return the root mean square error, in the units of the values.
 
-    ``sqrt(sum((predicted - measured)^2) / n)``: of the calibration samples it is called RMSEC, of out-of-fold predictions
-    RMSECV, of samples that had no part in the calibration RMSEP. It divides by n in each case; some programs divide
-    RMSEC by n less the number of latent variables and one.
+    ``sqrt(sum((predicted - measured)^2) / n)``: of the calibration samples it is called RMSEC, of out-of-fold
+    predictions RMSECV, of samples that had no part in the calibration RMSEP. It divides by n in each case;
+    some programs divide RMSEC by n less the number of latent variables and one.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ def rmse(measured: Any, predicted: Any) -> Any:
     >>> rmse([1.0, 2.0, 3.0], [1.0, 2.0, 6.0])
     1.7320508075688772
     """
-    true, errors = _errors(measured, predicted)
+    errors = _errors(measured, predicted)[1]
     return _result(np.sqrt(np.mean(errors**2, axis=0)), measured)
 
 
 def bias(measured: Any, predicted: Any) -> Any:
     """Return the mean error, in the units of the values: positive where predictions are too high.
 
-    ``sum(predicted - measured) / n``, the sign of Næs et al. Programs that take measured less predicted give it the other
-    sign.
+    ``sum(predicted - measured) / n``, the sign of Næs et al. Programs that take measured less predicted give it the
+    other sign.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def bias(measured: Any, predicted: Any) -> Any:
     >>> bias([1.0, 2.0, 3.0], [1.5, 2.5, 3.5])
     0.5
     """
-    true, errors = _errors(measured, predicted)
+    errors = _errors(measured, predicted)[1]
     return _result(np.mean(errors, axis=0), measured)
 
 
@@ -101,7 +101,7 @@ def sep(measured: Any, predicted: Any) -> Any:
     >>> sep([1.0, 2.0, 3.0], [2.0, 2.0, 5.0])
     1.0
     """
-    true, errors = _errors(measured, predicted)
+    errors = _errors(measured, predicted)[1]
     return _result(_deviation(errors), measured)
 
 
@@ -125,7 +125,7 @@ def mae(measured: Any, predicted: Any) -> Any:
     >>> mae([1.0, 2.0, 3.0], [2.0, 2.0, 1.0])
     1.0
     """
-    true, errors = _errors(measured, predicted)
+    errors = _errors(measured, predicted)[1]
     return _result(np.mean(np.abs(errors), axis=0), measured)
 
 

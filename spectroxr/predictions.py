@@ -11,13 +11,15 @@ import polars as pl
 from spectroxr.cells import sample_ids
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fields import SCHEMA, as_json_text, field_of
-from spectroxr.filters import condition, mask_of
+from spectroxr.filters import mask_of, split_filter
 from spectroxr.index import Index
 from spectroxr.later import Late, Later
 from spectroxr.layouts import readonly
 from spectroxr.log import enabled, log
 from spectroxr.outputs import OUTPUTS, output_column, stacked_parts
+from spectroxr.pairing import in_units
 from spectroxr.schema import Array, Filter
+from spectroxr.scoring import confused, scored
 from spectroxr.selection import Resolver, frozen
 from spectroxr.stacking import stacked
 
@@ -153,16 +155,7 @@ class PredictionBlock:
     def select(self, filter: Filter = None, processed: bool = True) -> pl.DataFrame:
         """Return the lines of the table that a filter selects; see `prediction`."""
         table = self._joined()
-        names, conditions = _split_filter(filter, table.schema)
-        for key in names if isinstance(names, dict) else ():
-            if key not in self.resolver.filter_keys():
-                raise UnknownNameError(nearest(key, [*table.columns, *self.resolver.filter_keys()], "filter key"))
-        mask = pl.repeat(True, table.height, dtype=pl.Boolean, eager=True)
-        if conditions:
-            mask &= mask_of(self._widened(table, conditions), conditions)
-        if names is not None:
-            wanted = pl.Series(self.resolver.samples(names), dtype=pl.UInt32)
-            mask &= table["sample"].is_in(wanted.implode())
+        mask = self._mask(table, filter)
         inverse = table["inverse"]
         if not processed:
             reserved = pl.Series(["raw", "regression", "category"])
@@ -175,6 +168,20 @@ class PredictionBlock:
             own = mask & ~inverse
             mask = mask if _names(filter, "processing") and not own.any() else own
         return table.filter(mask)
+
+    def _mask(self, table: pl.DataFrame, filter: Filter) -> pl.Series:
+        """Tell which lines of the table a filter selects."""
+        names, conditions = split_filter(filter, table.schema)
+        for key in names if isinstance(names, dict) else ():
+            if key not in self.resolver.filter_keys():
+                raise UnknownNameError(nearest(key, [*table.columns, *self.resolver.filter_keys()], "filter key"))
+        mask = pl.repeat(True, table.height, dtype=pl.Boolean, eager=True)
+        if conditions:
+            mask &= mask_of(self._widened(table, conditions), conditions)
+        if names is not None:
+            wanted = pl.Series(self.resolver.samples(names), dtype=pl.UInt32)
+            mask &= table["sample"].is_in(wanted.implode())
+        return mask
 
     def _widened(self, table: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFrame:
         """Return the table with the columns of samples that conditions need besides its own."""
@@ -290,6 +297,60 @@ class PredictionBlock:
         sealed = values.dtype.kind in "fiub"
         return readonly(np.ascontiguousarray(values)) if sealed else frozen(values)
 
+    def metrics(
+        self, by: str | Sequence[str] = ("model",), filter: Filter = None, target: str | Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Return figures of merit: predictions compared with the targets, in the units of the targets.
+
+        Of lines that `inverse_transform_prediction` stored anew, the inverted ones stand for the others. Of several
+        targets each has a line; so has each partition, over all folds and repeats that `by` does not tell apart.
+
+        Parameters
+        ----------
+        by : str or sequence of str, default ("model",)
+            Columns of `table`, further fields of the predictions (``"features"``, ``"source"``, ...; a list of names
+            becomes text with commas), and columns of the samples: of the index, the metadata and the targets.
+        filter : None, dict or polars.Expr
+            Which predictions, as in `prediction`.
+        target : str or sequence of str, optional
+            Which targets (default: all). Lines that name none are taken to be of these.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``by``, ``target``, ``partition``; ``n``, samples with both values, and ``missing``, left out because they
+            have not been measured; then float64: ``RMSEC`` (partition "train"), ``RMSECV`` ("val"), ``RMSEP`` (any
+            other, or none), ``SEP``, ``bias``, ``R2``, ``RPD``, ``RPIQ``, ``MAE`` of numbers, ``accuracy``,
+            ``balanced_accuracy``, ``F1`` of classes. `spectroxr.formulas` defines them. Null is a figure that does not
+            apply, NaN one that is not defined, as SEP of one sample, or any where a prediction is missing.
+
+        Raises
+        ------
+        UnknownNameError
+            If a column or target does not exist.
+        ValueError, TypeError
+            If nothing matches, or predictions do not say what they are of: their ``target``, among several, or
+            ``classes``, of codes; or they are of another version of the targets and were not inverted.
+        """
+        return scored(self._in_units(filter), by, target, self._index, self.resolver.side)
+
+    def confusion(
+        self, by: str | Sequence[str] = ("model",), filter: Filter = None, target: str | Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Return how often each class was predicted as which, of the pairs that occur.
+
+        ``by``, ``target``, ``partition``, ``measured``, ``predicted`` (text, null where there is no prediction), ``n``.
+        Arguments and errors are those of `metrics`; also if all predictions are numbers.
+        """
+        return confused(self._in_units(filter), by, target, self._index, self.resolver.side)
+
+    def _in_units(self, filter: Filter) -> pl.DataFrame:
+        table = self._joined()
+        lines = in_units(table, self._mask(table, filter))
+        if not lines.height:
+            raise ValueError(f"no prediction matches the filter {filter!s}.")
+        return lines
+
     @property
     def unread(self) -> Later[Any] | None:
         """What this will be read from when it is first asked for; None if it is here."""
@@ -309,19 +370,6 @@ class PredictionBlock:
         known = [missing.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in SCHEMA.items()]
         outputs = [name for name in OUTPUTS if name in table.columns]
         return [table.select(*known, *outputs)] if table.height else []
-
-
-def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:
-    """Part a filter into what it says of samples and what it says of lines of the predictions."""
-    if filter is None:
-        return None, []
-    if isinstance(filter, pl.Expr):
-        return (None, [filter]) if set(filter.meta.root_names()) & set(schema) else (filter, [])
-    if not isinstance(filter, dict):
-        raise TypeError(f"a filter is None, a dict or a Polars expression, not {type(filter).__name__}.")
-    mine = [condition(key, value, schema[key]) for key, value in filter.items() if key in schema]
-    rest = {key: value for key, value in filter.items() if key not in schema}
-    return (rest or None), mine
 
 
 def _names(filter: Filter, column: str) -> bool:
