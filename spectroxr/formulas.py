@@ -6,7 +6,9 @@ All take ``measured`` (reference values) before ``predicted``. One-dimensional a
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from spectroxr.schema import Array
 __all__ = ["accuracy", "balanced_accuracy", "bias", "confusion", "f1", "mae", "r2", "rmse", "rpd", "rpiq", "sep"]
 
 
+@np.errstate(all="ignore")
 def rmse(measured: Any, predicted: Any) -> Any:
     """Return the root mean square error, in the units of the values.
 
@@ -51,6 +54,7 @@ def rmse(measured: Any, predicted: Any) -> Any:
     return _result(np.sqrt(np.mean(errors**2, axis=0)), measured)
 
 
+@np.errstate(all="ignore")
 def bias(measured: Any, predicted: Any) -> Any:
     """Return the mean error, in the units of the values: positive where predictions are too high.
 
@@ -78,6 +82,7 @@ def bias(measured: Any, predicted: Any) -> Any:
     return _result(np.mean(errors, axis=0), measured)
 
 
+@np.errstate(all="ignore")
 def sep(measured: Any, predicted: Any) -> Any:
     """Return the standard error of prediction, corrected for bias, in the units of the values.
 
@@ -105,6 +110,7 @@ def sep(measured: Any, predicted: Any) -> Any:
     return _result(_deviation(errors), measured)
 
 
+@np.errstate(all="ignore")
 def mae(measured: Any, predicted: Any) -> Any:
     """Return the mean absolute error, in the units of the values: ``sum(|predicted - measured|) / n``.
 
@@ -129,6 +135,7 @@ def mae(measured: Any, predicted: Any) -> Any:
     return _result(np.mean(np.abs(errors), axis=0), measured)
 
 
+@np.errstate(all="ignore")
 def r2(measured: Any, predicted: Any) -> Any:
     """Return the coefficient of determination, at most 1, negative where the mean would predict better.
 
@@ -156,9 +163,10 @@ def r2(measured: Any, predicted: Any) -> Any:
     true, errors = _errors(measured, predicted)
     centred = true - np.mean(true, axis=0)
     total = np.where(_constant(true), np.nan, np.sum(centred**2, axis=0))
-    return _result(1.0 - _ratio(np.sum(errors**2, axis=0), total), measured)
+    return _result(1.0 - np.true_divide(np.sum(errors**2, axis=0), total), measured)
 
 
+@np.errstate(all="ignore")
 def rpd(measured: Any, predicted: Any) -> Any:
     """Return the ratio of performance to deviation: standard deviation of the measured values by `sep`.
 
@@ -186,9 +194,10 @@ def rpd(measured: Any, predicted: Any) -> Any:
     """
     true, errors = _errors(measured, predicted)
     spread = np.where(_constant(true), np.nan, _deviation(true))
-    return _result(_ratio(spread, _deviation(errors)), measured)
+    return _result(np.true_divide(spread, _deviation(errors)), measured)
 
 
+@np.errstate(all="ignore")
 def rpiq(measured: Any, predicted: Any) -> Any:
     """Return the ratio of performance to interquartile range: ``(Q3 - Q1) / rmse``, Q of the measured values.
 
@@ -215,10 +224,9 @@ def rpiq(measured: Any, predicted: Any) -> Any:
     2.0
     """
     true, errors = _errors(measured, predicted)
-    with np.errstate(invalid="ignore"):
-        low, high = np.percentile(true, [25.0, 75.0], axis=0)
-        spread = np.where(_constant(true), np.nan, high - low)
-    return _result(_ratio(spread, np.sqrt(np.mean(errors**2, axis=0))), measured)
+    low, high = np.percentile(true, [25.0, 75.0], axis=0)
+    spread = np.where(_constant(true), np.nan, high - low)
+    return _result(np.true_divide(spread, np.sqrt(np.mean(errors**2, axis=0))), measured)
 
 
 def accuracy(measured: Any, predicted: Any) -> float:
@@ -270,9 +278,9 @@ def balanced_accuracy(measured: Any, predicted: Any) -> float:
     """
     from sklearn.metrics import balanced_accuracy_score
 
-    with warnings.catch_warnings():  # of classes that are predicted only, and of a single one
-        warnings.simplefilter("ignore", UserWarning)
-        return float(balanced_accuracy_score(*_classes(measured, predicted)))
+    given = _classes(measured, predicted)
+    with _quiet():
+        return float(balanced_accuracy_score(*given))
 
 
 def f1(measured: Any, predicted: Any) -> float:
@@ -323,7 +331,8 @@ def confusion(measured: Any, predicted: Any) -> pl.DataFrame:
 
     true, found = _classes(measured, predicted)
     labels = np.unique(np.concatenate([true, found]))
-    counts = confusion_matrix(true, found, labels=labels)
+    with _quiet():
+        counts = confusion_matrix(true, found, labels=labels)
     rows, columns = np.nonzero(counts)
     return pl.DataFrame(
         {
@@ -345,8 +354,7 @@ def _errors(measured: Any, predicted: Any) -> tuple[Array, Array]:
         if array.dtype.kind not in "fiub":
             raise TypeError(f"figures of merit are of numbers, not of {array.dtype}.")
     true = true.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return true, found.astype(np.float64) - true
+    return true, found.astype(np.float64) - true
 
 
 def _deviation(values: Array) -> Array:
@@ -354,22 +362,23 @@ def _deviation(values: Array) -> Array:
     n = len(values)
     if n < 2:
         return np.full(values.shape[1:], np.nan)
-    with np.errstate(invalid="ignore"):
-        found = np.std(values, axis=0, ddof=1)
-    return np.where(_constant(values), 0.0, found)
+    return np.where(_constant(values), 0.0, np.std(values, axis=0, ddof=1))
 
 
 def _constant(values: Array) -> Array:
     return np.asarray(np.max(values, axis=0) == np.min(values, axis=0))
 
 
-def _ratio(above: Array, below: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.true_divide(above, below))
-
-
 def _result(figure: Any, measured: Any) -> Any:
     return float(figure) if np.ndim(measured) == 1 else np.asarray(figure)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what scikit-learn says of classes that are predicted only, and of a single one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _classes(measured: Any, predicted: Any) -> tuple[Array, Array]:
