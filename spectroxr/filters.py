@@ -12,7 +12,7 @@ import polars as pl
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.schema import FILTER_KEYS, INDEX_SCHEMA, Filter
 
-__all__ = ["ALL", "Parsed", "condition", "filter_key", "mask_of", "parse_filter"]
+__all__ = ["ALL", "Parsed", "condition", "filter_key", "mask_of", "parse_filter", "split_filter"]
 
 
 #: What a filter says of a key that it does not name.
@@ -261,3 +261,16 @@ def mask_of(table: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.Series:
         mask = one if mask is None else mask & one
     assert mask is not None
     return mask
+
+
+def split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:
+    """Part a filter into what it says of samples and what it says of lines of the predictions."""
+    if filter is None:
+        return None, []
+    if isinstance(filter, pl.Expr):
+        return (None, [filter]) if set(filter.meta.root_names()) & set(schema) else (filter, [])
+    if not isinstance(filter, dict):
+        raise TypeError(f"a filter is None, a dict or a Polars expression, not {type(filter).__name__}.")
+    mine = [condition(key, value, schema[key]) for key, value in filter.items() if key in schema]
+    rest = {key: value for key, value in filter.items() if key not in schema}
+    return (rest or None), mine

@@ -13,19 +13,19 @@ from spectroxr.cells import sample_ids
 from spectroxr.encoding import inverse_of_lines, steps_of
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fields import SCHEMA, as_json_text, field_of
-from spectroxr.filters import condition, mask_of
+from spectroxr.filters import mask_of, split_filter
 from spectroxr.index import Index
 from spectroxr.later import Late, Later
 from spectroxr.layouts import readonly
 from spectroxr.log import enabled, log
+from spectroxr.outputs import OUTPUTS, output_column, stacked_parts
+from spectroxr.pairing import in_units
 from spectroxr.schema import Array, Filter
+from spectroxr.scoring import confused, scored
 from spectroxr.selection import Resolver, frozen
-from spectroxr.stacking import column_of, stacked
+from spectroxr.stacking import stacked
 
-__all__ = ["PredictionBlock", "stacked_lines"]
-
-#: Numbers, and class labels given as text.
-OUTPUTS = ("preds", "labels")
+__all__ = ["PredictionBlock"]
 
 FIXED = ("model", "fold", "repeat", "partition", "processing", "seed")
 
@@ -60,7 +60,7 @@ class PredictionBlock:
         if not self._parts:
             return pl.DataFrame(schema={**SCHEMA, "preds": pl.Float64})
         if len(self._parts) > 1:
-            self._parts = [stacked_lines(self._parts)]
+            self._parts = [stacked_parts(self._parts)]
         table = self._parts[0]
         if table["sample"].n_chunks() > 64:
             table = table.rechunk()
@@ -106,12 +106,12 @@ class PredictionBlock:
 
     def append(self, *parts: pl.DataFrame) -> None:
         """Add lines that `lines_of` made: all, or none if it raises."""
-        part = parts[0] if len(parts) == 1 else stacked_lines(parts)
+        part = parts[0] if len(parts) == 1 else stacked_parts(parts)
         same = not self._parts or self._parts[-1].schema == part.schema
         if same and len(self._parts) < 4096:
             self._parts.append(part)
         else:
-            self._parts = [stacked_lines([*self._parts, part])]
+            self._parts = [stacked_parts([*self._parts, part])]
 
     def lines_with(self, text: str) -> pl.DataFrame:
         """Return the lines, but inverted ones, whose ``metadata`` contain a text."""
@@ -157,7 +157,7 @@ class PredictionBlock:
 
     def _part(self, ids: Array, fields: Mapping[str, Any], extra: str | None, values: Array) -> pl.DataFrame:
         matrix = values[:, None] if values.ndim == 1 else values
-        preds = _outputs(matrix)
+        preds = output_column(matrix)
         same = {**fields, "metadata": extra, "inverse": False, "inverse_of": None}
         # without an expression, which would start threads for a handful of values
         columns = [
@@ -168,16 +168,7 @@ class PredictionBlock:
     def select(self, filter: Filter = None, processed: bool = True) -> pl.DataFrame:
         """Return the lines of the table that a filter selects; see `prediction`."""
         table = self._joined()
-        names, conditions = _split_filter(filter, table.schema)
-        for key in names if isinstance(names, dict) else ():
-            if key not in self.resolver.filter_keys():
-                raise UnknownNameError(nearest(key, [*table.columns, *self.resolver.filter_keys()], "filter key"))
-        mask = pl.repeat(True, table.height, dtype=pl.Boolean, eager=True)
-        if conditions:
-            mask &= mask_of(self._widened(table, conditions), conditions)
-        if names is not None:
-            wanted = pl.Series(self.resolver.samples(names), dtype=pl.UInt32)
-            mask &= table["sample"].is_in(wanted.implode())
+        mask = self._mask(table, filter)
         inverse = table["inverse"]
         if not processed:
             reserved = pl.Series(["raw", "regression", "category"])
@@ -190,6 +181,20 @@ class PredictionBlock:
             own = mask & ~inverse
             mask = mask if _names(filter, "processing") and not own.any() else own
         return table.filter(mask)
+
+    def _mask(self, table: pl.DataFrame, filter: Filter) -> pl.Series:
+        """Tell which lines of the table a filter selects."""
+        names, conditions = split_filter(filter, table.schema)
+        for key in names if isinstance(names, dict) else ():
+            if key not in self.resolver.filter_keys():
+                raise UnknownNameError(nearest(key, [*table.columns, *self.resolver.filter_keys()], "filter key"))
+        mask = pl.repeat(True, table.height, dtype=pl.Boolean, eager=True)
+        if conditions:
+            mask &= mask_of(self._widened(table, conditions), conditions)
+        if names is not None:
+            wanted = pl.Series(self.resolver.samples(names), dtype=pl.UInt32)
+            mask &= table["sample"].is_in(wanted.implode())
+        return mask
 
     def _widened(self, table: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFrame:
         """Return the table with the columns of samples that conditions need besides its own."""
@@ -305,7 +310,7 @@ class PredictionBlock:
                 pl.lit(store).alias("processing"),
                 pl.lit(True).alias("inverse"),
                 pl.col("processing").alias("inverse_of"),
-                _outputs(values),
+                output_column(values),
             )
             self._replace_inverse(part)
         if enabled():
@@ -313,6 +318,60 @@ class PredictionBlock:
             log(f"inverse_transform_prediction: {table.height} lines, {how}")
         sealed = values.dtype.kind in "fiub"
         return readonly(np.ascontiguousarray(values)) if sealed else frozen(values)
+
+    def metrics(
+        self, by: str | Sequence[str] = ("model",), filter: Filter = None, target: str | Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Return figures of merit: predictions compared with the targets, in the units of the targets.
+
+        Of lines that `inverse_transform_prediction` stored anew, the inverted ones stand for the others. Of several
+        targets each has a line; so has each partition, over all folds and repeats that `by` does not tell apart.
+
+        Parameters
+        ----------
+        by : str or sequence of str, default ("model",)
+            Columns of `table`, further fields of the predictions (``"features"``, ``"source"``, ...; a list of names
+            becomes text with commas), and columns of the samples: of the index, the metadata and the targets.
+        filter : None, dict or polars.Expr
+            Which predictions, as in `prediction`.
+        target : str or sequence of str, optional
+            Which targets (default: all). Lines that name none are taken to be of these.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``by``, ``target``, ``partition``; ``n``, samples with both values, and ``missing``, left out because they
+            have not been measured; then float64: ``RMSEC`` (partition "train"), ``RMSECV`` ("val"), ``RMSEP`` (any
+            other, or none), ``SEP``, ``bias``, ``R2``, ``RPD``, ``RPIQ``, ``MAE`` of numbers, ``accuracy``,
+            ``balanced_accuracy``, ``F1`` of classes. `spectroxr.formulas` defines them. Null is a figure that does not
+            apply, NaN one that is not defined, as SEP of one sample, or any where a prediction is missing.
+
+        Raises
+        ------
+        UnknownNameError
+            If a column or target does not exist.
+        ValueError, TypeError
+            If nothing matches, or predictions do not say what they are of: their ``target``, among several, or
+            ``classes``, of codes; or they are of another version of the targets and were not inverted.
+        """
+        return scored(self._in_units(filter), by, target, self._index, self.resolver.side)
+
+    def confusion(
+        self, by: str | Sequence[str] = ("model",), filter: Filter = None, target: str | Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Return how often each class was predicted as which, of the pairs that occur.
+
+        ``by``, ``target``, ``partition``, ``measured``, ``predicted`` (text, null where there is no prediction), ``n``.
+        Arguments and errors are those of `metrics`; also if all predictions are numbers.
+        """
+        return confused(self._in_units(filter), by, target, self._index, self.resolver.side)
+
+    def _in_units(self, filter: Filter) -> pl.DataFrame:
+        table = self._joined()
+        lines = in_units(table, self._mask(table, filter))
+        if not lines.height:
+            raise ValueError(f"no prediction matches the filter {filter!s}.")
+        return lines
 
     @property
     def unread(self) -> Later[Any] | None:
@@ -344,66 +403,7 @@ def _ascending(ids: Array, known: int) -> bool:
     return bool(len(ids) and ids[-1] < known and np.all(ids[1:] > ids[:-1]))
 
 
-def _split_filter(filter: Filter, schema: Mapping[str, Any]) -> tuple[Filter, list[pl.Expr]]:
-    """Part a filter into what it says of samples and what it says of lines of the predictions."""
-    if filter is None:
-        return None, []
-    if isinstance(filter, pl.Expr):
-        return (None, [filter]) if set(filter.meta.root_names()) & set(schema) else (filter, [])
-    if not isinstance(filter, dict):
-        raise TypeError(f"a filter is None, a dict or a Polars expression, not {type(filter).__name__}.")
-    mine = [condition(key, value, schema[key]) for key, value in filter.items() if key in schema]
-    rest = {key: value for key, value in filter.items() if key not in schema}
-    return (rest or None), mine
-
-
 def _names(filter: Filter, column: str) -> bool:
     if isinstance(filter, pl.Expr):
         return column in filter.meta.root_names()
     return bool(filter) and column in (filter or {})
-
-
-def _as_list(column: pl.Series) -> pl.Series:
-    if isinstance(column.dtype, pl.List):
-        return column
-    if isinstance(column.dtype, pl.Array):
-        return column.arr.to_list()
-    return column.reshape((len(column), 1)).arr.to_list()
-
-
-def _outputs(values: Array) -> pl.Series:
-    """Return model outputs as the column ``preds``, or ``labels`` if they are text."""
-    column = column_of("preds", values, False)
-    inner = column.dtype.inner if isinstance(column.dtype, pl.Array) else column.dtype
-    return column.alias("labels") if inner == pl.String else column
-
-
-def stacked_lines(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Return tables below each other, their outputs in one dtype that keeps every value.
-
-    Raises
-    ------
-    TypeError
-        If there is none.
-    """
-    for name in OUTPUTS:
-        kinds = {part.schema[name] for part in parts if name in part.columns}
-        if len(kinds) > 1:
-            parts = [part.with_columns(_as_list(part[name])) if name in part.columns else part for part in parts]
-            inner = {part[name].list.explode().dtype for part in parts if name in part.columns}
-            if len(inner) > 1:
-                parts = [_recast(part, name, inner) if name in part.columns else part for part in parts]
-    return pl.concat(parts, how="diagonal", rechunk=False)
-
-
-def _recast(part: pl.DataFrame, name: str, kinds: set[Any]) -> pl.DataFrame:
-    empty = [pl.DataFrame({"k": pl.Series([], dtype=kind)}) for kind in kinds]
-    kind = pl.concat(empty, how="vertical_relaxed").schema["k"]
-    cast = part[name].cast(pl.List(kind))
-    if part[name].dtype != cast.dtype:
-        before = part[name].list.explode()
-        if before.dtype.is_integer() and kind.is_float() and (before.abs() > 2**53).any():
-            raise TypeError(
-                f"predictions of {before.dtype} and of {kind} cannot be kept together without losing digits."
-            )
-    return part.with_columns(cast)

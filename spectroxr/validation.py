@@ -16,7 +16,7 @@ from spectroxr.fitting import check_estimator, draws, fit_fold, is_classifier
 from spectroxr.foldreading import FoldSpectra, with_choice
 from spectroxr.log import enabled, log, quiet
 from spectroxr.modelling import about_of, behind, check_whole, fields_of, output_of, spectra_for, tell_missing
-from spectroxr.predictions import stacked_lines
+from spectroxr.outputs import stacked_parts
 from spectroxr.problems import Problem, problems_of
 from spectroxr.runs import Run, found_run, run_name
 from spectroxr.schema import Array, Filter
@@ -187,7 +187,7 @@ def cross_validate(
     for fold, outputs in _shown(_fitted(whole, todo, problems, spectra, keep_train, n_jobs), len(todo), progress):
         parts = _lines(self, fold, problems, outputs, run, about)
         self.predictions.append(*parts)
-        added[fold.repeat, fold.number] = stacked_lines(parts)
+        added[fold.repeat, fold.number] = stacked_parts(parts)
         if checkpoint is not None:
             with quiet():
                 self.save(checkpoint, message=f"{run.model}: {len(added)} of {len(folds)} folds")
@@ -196,7 +196,7 @@ def cross_validate(
             f"cross_validate: {run.model}, {len(taking)} samples, {len(todo)} folds fitted, {len(run.done)} found, "
             f"run {run.name}"
         )
-    return stacked_lines([added[fold.repeat, fold.number] for fold in folds])
+    return stacked_parts([added[fold.repeat, fold.number] for fold in folds])
 
 
 def _check_folds(folds: Sequence[Fold], problems: Sequence[Problem]) -> None:
