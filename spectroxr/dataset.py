@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import polars as pl
 
+from spectroxr import averaging, quality, sampling
 from spectroxr.features import FeatureBlock
 from spectroxr.folds import FoldsManager
 from spectroxr.log import enabled, log, quiet
@@ -281,6 +282,11 @@ class SpectroDataset:
             If no folds are set, or a fold has no sample that the filter selects.
         """
         return self.folds.get_data(None, layout, **options)
+
+    assign_partition = sampling.assign_partition
+    flag_outliers = quality.flag_outliers
+    check_spectra = quality.check_spectra
+    average = averaging.average
 
     add_prediction = _of("predictions", PredictionBlock.add_prediction)
     prediction = _of("predictions", PredictionBlock.prediction)
