@@ -98,9 +98,12 @@ def flag_outliers(
     the sample it was derived from.
 
     Statistics and limits are those of chemotools: T2 with the limit from the F distribution, k (n - 1) / (n - k)
-    F(k, n - k), and Q with that of Jackson and Mudholkar, Technometrics 21 (1979) 341-349. chemotools leaves residual
-    variances under 1e-12 out of the limit of Q; so that the unit of the spectra does not matter, they are scaled to
-    residuals of about 1, and Q and its limit back. The training spectra are in memory, the others are read in blocks.
+    F(k, n - k), and Q with that of Box, Annals of Mathematical Statistics 25 (1954) 290-302: the chi-square
+    distribution with the mean and variance that the residuals have. The other limit of chemotools, its default, follows
+    Jackson and Mudholkar, Technometrics 21 (1979) 341-349, without the sign that the normal deviate takes from their
+    h0: where h0 is negative, as for many spectra, it flags nearly all. chemotools also leaves residual variances under
+    1e-12 out of a limit. So that the unit of the spectra does not matter, they are scaled to residuals of about 1, and
+    Q and its limit back. The training spectra are in memory, the others are read in blocks.
     """
     asked = _methods(method)
     chosen = of_one_processing(ds, filter, source, processing)
@@ -230,8 +233,11 @@ def _examined(
         raise ImportError(
             'T2 and Q are those of chemotools: pip install "spectroxr[learn]"', name=error.name
         ) from error
-    makers = {"t2": HotellingT2, "q": QResiduals}
-    fitted = {name: makers[name](model.fitted, confidence=confidence).fit(model.spectra) for name in asked}
+    makers: dict[str, Any] = {
+        "t2": HotellingT2(model.fitted, confidence=confidence),
+        "q": QResiduals(model.fitted, confidence=confidence, method="chi-square"),
+    }
+    fitted = {name: makers[name].fit(model.spectra) for name in asked}
     # Q is a sum of squares
     unit = {"t2": 1.0, "q": model.scale**-2}
     values: dict[str, list[Array]] = {name: [] for name in asked}
