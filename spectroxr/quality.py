@@ -182,13 +182,13 @@ def _model(
             "the limits need residuals, and one spectrum more than that."
         )
     targets = None if y is None else y.to_numpy().astype(np.float64)
-    model = _Model(x, targets, int(components), 1.0)
-    if not model.full():
+    spread = float(np.sqrt(((x - x.mean(axis=0)) ** 2).sum() / (len(x) - 1)))
+    model = _Model(x, targets, int(components), 1.0) if spread > 0 else None
+    if model is None or not model.full():
         raise ValueError(f"the {len(x)} training spectra do not vary in {components} components; take fewer.")
     if not with_q:
         return model
     left = float(np.sqrt((model.residuals(x) ** 2).sum() / (len(x) - 1)))
-    spread = float(np.sqrt(((x - x.mean(axis=0)) ** 2).sum() / (len(x) - 1)))
     if not left > 1e-12 * spread:
         raise ValueError(
             f"{components} components describe the {len(x)} training spectra to the last digit: there are no residuals "
@@ -285,9 +285,12 @@ def _apart(value: float, limit: float) -> str:
     '12.3 > 9.4'
     >>> _apart(9.40123, 9.4)
     '9.401 > 9.4'
+    >>> _apart(13570.2, 0.00012344)
+    '13570 > 0.000123'
     """
     for digits in range(3, 18):
-        shown = f"{value:.{digits}g}", f"{limit:.{digits}g}"
+        # whole numbers up to a million are written out
+        shown = [f"{one:.{max(digits, len(str(int(one)))) if one < 1e6 else digits}g}" for one in (value, limit)]
         if float(shown[0]) > float(shown[1]):
             break
     return " > ".join(shown)

@@ -254,7 +254,7 @@ def scenes(draw):
     return ds
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scenes())
 def test_the_report_is_that_of_a_naive_one(ds):
     origins = ds.features.index.origins.tolist()

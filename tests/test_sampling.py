@@ -113,7 +113,7 @@ def scenes(draw):
     return ds, np.flatnonzero(keep), "specimen" if grouped or method == "grouped" else None, method
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(scenes(), st.floats(0.1, 0.9), st.integers(0, 9))
 def test_what_holds_for_every_split(scene, test, seed):
     ds, asked, groups, method = scene
@@ -257,7 +257,9 @@ def test_bad_input_changes_nothing(args, options, error, match):
 
 
 def test_the_filter_that_an_error_names_helps():
-    ds = built(np.random.default_rng(0).normal(size=(8, 3)), [1.0, np.nan, None, 4, 5, 6, 7, 8], list("aabbccd") + [None])
+    ds = built(
+        np.random.default_rng(0).normal(size=(8, 3)), [1.0, np.nan, None, 4, 5, 6, 7, 8], list("aabbccd") + [None]
+    )
     with pytest.raises(ValueError, match="2 of 8") as error:
         ds.assign_partition("spxy")
     hint = str(error.value).split("by the filter ")[1].rstrip(".")
@@ -286,5 +288,7 @@ def test_without_astartes_the_extra_is_named(monkeypatch):
 
 
 def test_importing_the_package_loads_none_of_them():
-    code = "import sys, spectroxr; print([m for m in ('sklearn', 'scipy', 'astartes', 'chemotools') if m in sys.modules])"
+    code = (
+        "import sys, spectroxr; print([m for m in ('sklearn', 'scipy', 'astartes', 'chemotools') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
