@@ -280,7 +280,7 @@ def _far_apart(units: _Units, spectra: Array, column: pl.Series | None, count: i
     x = units.means(spectra)
     train = len(units) - count
     if column is None:
-        picked = KennardStone(x, configs={}).get_sample_idxs(train)
+        picked = KennardStone(x, None, None, {}).get_sample_idxs(train)
     else:
         if not column.dtype.is_numeric():
             raise TypeError(f"SPXY needs a target of numbers, {column.name!r} is {column.dtype}; see 'stratified'.")
@@ -288,7 +288,7 @@ def _far_apart(units: _Units, spectra: Array, column: pl.Series | None, count: i
         for values, what in ((x, "spectra"), (y, f"values of target {column.name!r}")):
             if not np.isfinite(values).all() or (values == values[0]).all():
                 raise ValueError(f"the {what} do not differ, or are not finite: SPXY divides by their distances.")
-        picked = SPXY(x, y, configs={}).get_sample_idxs(train)
+        picked = SPXY(x, y, None, {}).get_sample_idxs(train)
     held_out = np.ones(len(units), dtype=bool)
     held_out[picked] = False
     return held_out
