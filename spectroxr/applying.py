@@ -16,6 +16,7 @@ from spectroxr.cells import Cells, check_name
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fitted import dumped
 from spectroxr.lineage import Fit, Made, as_text, step_names
+from spectroxr.log import enabled, log
 from spectroxr.recipe import processing_hash, recipe_of
 from spectroxr.schema import TRAIN, Array, Filter
 from spectroxr.selection import Selection
@@ -76,7 +77,71 @@ def apply(
     wavelength: Any = None,
     keep: str | None = "skops",
 ) -> str:
-    """Apply a transformer; see `SpectroDataset.apply`."""
+    """Transform spectra, write them as a processing, and remember how it was made.
+
+    Parameters
+    ----------
+    transformer : estimator, function, pair or list of these
+        A scikit-learn or chemotools transformer or pipeline; a function of an ``(n, wavelength)`` array, alone or
+        as a pair with its parameters; a list of these, one after the other. A function of pybaselines, such as
+        ``(pybaselines.whittaker.asls, {"lam": 1e6})``, takes its baseline off each spectrum. It is cloned, never
+        fitted itself.
+    source : str or sequence of str, optional
+        Which sources; each is fitted by itself (default: all that have `parent`).
+    parent : str, default "raw"
+        The processing to start from.
+    fit_on : None, dict or polars.Expr, default ``{"partition": "train"}``
+        The samples to fit on; None for all.
+    filter : None, dict or polars.Expr
+        Only transform these samples (default: all that have `parent`).
+    target : str, optional
+        A target to give to ``fit``, in the version written last; samples without it are not fitted on.
+    name : str, optional
+        Name of the processing (default: the hash of all steps since the root, see `processing_hash`, and of
+        `fit_on` and `target` where they matter and are not the default).
+    new_source : str or dict of str, optional
+        Where the steps change the axis, the name of the new source, one or per source (default: source, a dot,
+        and the name of the processing).
+    wavelength : array_like, optional
+        The axis the steps make, where they cannot say which: a function that interpolates, for instance. Scores
+        are numbered 1, 2, 3, ...
+    keep : {"skops", "pickle", None}
+        How to store the fitted steps. None keeps them for this session only.
+
+    Returns
+    -------
+    str
+        The name of the processing.
+
+    Raises
+    ------
+    ValueError
+        If a step changes the number of rows, makes NaN of finite spectra, or columns that have no axis; if nothing
+        is there to fit on; if there is a processing of that name that was made otherwise.
+    TypeError
+        If a step is neither an estimator nor a function, or has a parameter that no other session would know.
+    UnknownNameError
+        If the source, the parent or a key of a filter does not exist. The dataset is then as it was.
+
+    Notes
+    -----
+    Each physical row is transformed once: augmented samples that share it go on sharing it. All rows are given to
+    the steps in one call, as a read-only array, a view where the dataset has one. The result has the source's
+    dtype. Applying the same again overwrites with the same, and gives samples added since their spectra.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from spectroxr import SpectroDataset, processing_hash
+    >>> ds = SpectroDataset()
+    >>> ds.add_features({"nir": np.random.default_rng(0).random((6, 4))}, partition=["train"] * 4 + ["test"] * 2)
+    >>> name = ds.apply(StandardScaler())
+    >>> name == processing_hash(StandardScaler())
+    True
+    >>> bool(np.allclose(ds.x({"processing": name, "partition": "train"})[0].mean(axis=0), 0))
+    True
+    """
     steps = listed_steps(transformer)
     if not steps:
         raise ValueError(f"{transformer!r} has no step.")
@@ -115,6 +180,8 @@ def apply(
             steps=tuple(steps),
         )
     )
+    if enabled():
+        log(f"apply: {named!r} from {parent!r}, sources {[one.fit.source for one in results]}")
     return named
 
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import polars as pl
 
+from spectroxr import averaging, quality, sampling
+from spectroxr.applying import apply
 from spectroxr.encoding import encode_targets
 from spectroxr.features import FeatureBlock
 from spectroxr.folds import FoldsManager
 from spectroxr.log import enabled, log, quiet
 from spectroxr.metadata import MetadataBlock
 from spectroxr.predictions import PredictionBlock
-from spectroxr.schema import TRAIN, Filter
+from spectroxr.replaying import replay
 from spectroxr.summary import describe
 from spectroxr.targets import TargetBlock
-from spectroxr.testing import fit_predict
+from spectroxr.testset import fit_predict
 from spectroxr.transaction import all_or_nothing, numbered
 from spectroxr.validation import cross_validate
 
@@ -210,157 +212,8 @@ class SpectroDataset:
         """One line per processing: its parent, steps, sources, on what it was fitted; see `Lineage.table`."""
         return self.lineage.table
 
-    def apply(
-        self,
-        transformer: Any,
-        *,
-        source: str | Sequence[str] | None = None,
-        parent: str = "raw",
-        fit_on: Filter = TRAIN,
-        filter: Filter = None,
-        target: str | None = None,
-        name: str | None = None,
-        new_source: str | Mapping[str, str] | None = None,
-        wavelength: Any = None,
-        keep: str | None = "skops",
-    ) -> str:
-        """Transform spectra, write them as a processing, and remember how it was made.
-
-        Parameters
-        ----------
-        transformer : estimator, function, pair or list of these
-            A scikit-learn or chemotools transformer or pipeline; a function of an ``(n, wavelength)`` array, alone or
-            as a pair with its parameters; a list of these, one after the other. A function of pybaselines, such as
-            ``(pybaselines.whittaker.asls, {"lam": 1e6})``, takes its baseline off each spectrum. It is cloned, never
-            fitted itself.
-        source : str or sequence of str, optional
-            Which sources; each is fitted by itself (default: all that have `parent`).
-        parent : str, default "raw"
-            The processing to start from.
-        fit_on : None, dict or polars.Expr, default ``{"partition": "train"}``
-            The samples to fit on; None for all.
-        filter : None, dict or polars.Expr
-            Only transform these samples (default: all that have `parent`).
-        target : str, optional
-            A target to give to ``fit``, in the version written last; samples without it are not fitted on.
-        name : str, optional
-            Name of the processing (default: the hash of all steps since the root, see `processing_hash`, and of
-            `fit_on` and `target` where they matter and are not the default).
-        new_source : str or dict of str, optional
-            Where the steps change the axis, the name of the new source, one or per source (default: source, a dot,
-            and the name of the processing).
-        wavelength : array_like, optional
-            The axis the steps make, where they cannot say which: a function that interpolates, for instance. Scores
-            are numbered 1, 2, 3, ...
-        keep : {"skops", "pickle", None}
-            How to store the fitted steps. None keeps them for this session only.
-
-        Returns
-        -------
-        str
-            The name of the processing.
-
-        Raises
-        ------
-        ValueError
-            If a step changes the number of rows, makes NaN of finite spectra, or columns that have no axis; if nothing
-            is there to fit on; if there is a processing of that name that was made otherwise.
-        TypeError
-            If a step is neither an estimator nor a function, or has a parameter that no other session would know.
-        UnknownNameError
-            If the source, the parent or a key of a filter does not exist. The dataset is then as it was.
-
-        Notes
-        -----
-        Each physical row is transformed once: augmented samples that share it go on sharing it. All rows are given to
-        the steps in one call, as a read-only array, a view where the dataset has one. The result has the source's
-        dtype. Applying the same again overwrites with the same, and gives samples added since their spectra.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn.preprocessing import StandardScaler
-        >>> from spectroxr import SpectroDataset, processing_hash
-        >>> ds = SpectroDataset()
-        >>> ds.add_features({"nir": np.random.default_rng(0).random((6, 4))}, partition=["train"] * 4 + ["test"] * 2)
-        >>> name = ds.apply(StandardScaler())
-        >>> name == processing_hash(StandardScaler())
-        True
-        >>> bool(np.allclose(ds.x({"processing": name, "partition": "train"})[0].mean(axis=0), 0))
-        True
-        """
-        from spectroxr.applying import apply
-
-        made = apply(
-            self,
-            transformer,
-            source=source,
-            parent=parent,
-            fit_on=fit_on,
-            filter=filter,
-            target=target,
-            name=name,
-            new_source=new_source,
-            wavelength=wavelength,
-            keep=keep,
-        )
-        if enabled():
-            log(f"apply: {made!r} from {parent!r}, sources {list(self.lineage[made].fits)}")
-        return made
-
-    def replay(
-        self,
-        processing: str,
-        *,
-        onto: SpectroDataset | None = None,
-        source: str | Sequence[str] | None = None,
-        filter: Filter = None,
-        trusted: Sequence[str] = (),
-        pickles: bool = False,
-    ) -> str:
-        """Apply a processing that `apply` recorded, with all it was made from, as it was fitted, to new spectra.
-
-        Parameters
-        ----------
-        processing : str
-        onto : SpectroDataset, optional
-            The dataset with the new spectra, in sources of the same names and axes, and in the processing that the
-            first step started from (default: this one, whose samples that were added since get the processing too).
-        source : str or sequence of str, optional
-            Which sources (default: all it was made of).
-        filter : None, dict or polars.Expr
-            Only transform these samples.
-        trusted : sequence of str
-            Packages, or full names of classes, of which a store may make estimators, besides scikit-learn, chemotools
-            and scipy.
-        pickles : bool, default False
-            Read steps that were kept as pickles, which run whatever code is in them.
-
-        Returns
-        -------
-        str
-            The name of the processing, the same in the other dataset.
-
-        Raises
-        ------
-        UnknownNameError
-            If the processing was not made by `apply`, or a source or the parent does not exist there.
-        ValueError
-            If a source has another axis than the steps were fitted on.
-        StoreError
-            If a step was not kept, is damaged or not trusted. The other dataset is then as it was.
-
-        Notes
-        -----
-        Deterministic steps give the same bits as in the dataset they were fitted in, with the same versions of the
-        libraries on the same machine.
-        """
-        from spectroxr.replaying import replay
-
-        made = replay(self, processing, onto=onto, source=source, filter=filter, trusted=trusted, pickles=pickles)
-        if enabled():
-            log(f"replay: {made!r}")
-        return made
+    apply = apply
+    replay = replay
 
     def add_targets(self, y_df: pl.DataFrame, meta_df: pl.DataFrame | None = None) -> None:
         """Add targets, and metadata with them; nothing if either does not fit.
@@ -449,6 +302,11 @@ class SpectroDataset:
 
     cross_validate = cross_validate
     fit_predict = fit_predict
+
+    assign_partition = sampling.assign_partition
+    flag_outliers = quality.flag_outliers
+    check_spectra = quality.check_spectra
+    average = averaging.average
 
     add_prediction = _of("predictions", PredictionBlock.add_prediction)
     prediction = _of("predictions", PredictionBlock.prediction)

@@ -130,7 +130,7 @@ def _pickled(estimator: Any) -> bytes:
 
 def _skops() -> Any:
     try:
-        import skops.io  # type: ignore[import-untyped]
+        import skops.io
     except ImportError as error:
         raise ImportError(
             "fitted estimators are kept with skops; install it with: python -m pip install 'spectroxr[learn]'. "

@@ -12,6 +12,7 @@ from spectroxr.applying import Result, spectra_of, transformed, write
 from spectroxr.axis import Axis
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.lineage import Made
+from spectroxr.log import enabled, log
 from spectroxr.schema import Filter
 from spectroxr.transaction import all_or_nothing
 
@@ -31,7 +32,43 @@ def replay(
     trusted: Sequence[str] = (),
     pickles: bool = False,
 ) -> str:
-    """Apply a recorded processing to other spectra; see `SpectroDataset.replay`."""
+    """Apply a processing that `apply` recorded, with all it was made from, as it was fitted, to new spectra.
+
+    Parameters
+    ----------
+    processing : str
+    onto : SpectroDataset, optional
+        The dataset with the new spectra, in sources of the same names and axes, and in the processing that the
+        first step started from (default: this one, whose samples that were added since get the processing too).
+    source : str or sequence of str, optional
+        Which sources (default: all it was made of).
+    filter : None, dict or polars.Expr
+        Only transform these samples.
+    trusted : sequence of str
+        Packages, or full names of classes, of which a store may make estimators, besides scikit-learn, chemotools
+        and scipy.
+    pickles : bool, default False
+        Read steps that were kept as pickles, which run whatever code is in them.
+
+    Returns
+    -------
+    str
+        The name of the processing, the same in the other dataset.
+
+    Raises
+    ------
+    UnknownNameError
+        If the processing was not made by `apply`, or a source or the parent does not exist there.
+    ValueError
+        If a source has another axis than the steps were fitted on.
+    StoreError
+        If a step was not kept, is damaged or not trusted. The other dataset is then as it was.
+
+    Notes
+    -----
+    Deterministic steps give the same bits as in the dataset they were fitted in, with the same versions of the
+    libraries on the same machine.
+    """
     other = ds if onto is None else onto
     links = ds.lineage.chain(processing)
     if not links:
@@ -45,6 +82,8 @@ def replay(
             results = [_result(ds, other, link, name, filter, trusted, pickles) for name in link.fits if name in wanted]
             write(other, link.processing, results)
             other.lineage.note(replace(link, fits={one.fit.source: one.fit for one in results}))
+    if enabled():
+        log(f"replay: {processing!r}")
     return processing
 
 
