@@ -256,7 +256,7 @@ def _tables(ds: SpectroDataset, samples: Array, codes: Array, count: int, how: s
     ids = pl.Series("sample", np.arange(count), dtype=pl.UInt32)
     gather = pl.Series(samples)
     versions = []
-    held, _ = ds.targets.state()
+    held = ds.targets.state()[0]
     for version, frame in held.items():
         columns = []
         for name in frame.columns[1:]:
