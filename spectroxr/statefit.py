@@ -10,7 +10,7 @@ import polars as pl
 from spectroxr.description import short, whole
 from spectroxr.encoding import is_record
 from spectroxr.fields import SCHEMA
-from spectroxr.predictions import OUTPUTS
+from spectroxr.outputs import OUTPUTS
 from spectroxr.snapshot import Snapshot
 
 __all__ = ["wrong_samples", "wrong_state", "wrong_table", "wrong_versions"]

@@ -16,7 +16,7 @@ from spectroxr.fitting import check_estimator, draws, fit_fold, is_classifier
 from spectroxr.foldreading import FoldSpectra, with_choice
 from spectroxr.log import enabled, log, quiet
 from spectroxr.modelling import about_of, behind, check_whole, fields_of, output_of, spectra_for, tell_missing
-from spectroxr.predictions import stacked_lines
+from spectroxr.outputs import stacked_lines
 from spectroxr.problems import Problem, problems_of
 from spectroxr.runs import Run, found_run, run_name
 from spectroxr.schema import Array, Filter
