@@ -337,12 +337,13 @@ class SpectroDataset:
             ``zarr``: Zarr for the features, Parquet for the tables; plain xarray and Polars read them. ``npy``: one
             ``.npy`` file per source, Parquet for the tables; local, and without versions.
         message : str, optional
-            Kept with the version, see `versions`.
+            Kept with the version, see `versions`; not for ``format="npy"``.
         chunks : dict, optional
             Sizes of the compressed chunks along ``row`` and ``wavelength`` (default: about 2 MB of whole rows, or what
             the version before has).
         overwrite : bool, default False
-            Save although others have saved to this store since this dataset was loaded or saved. Their versions stay.
+            Save although others have saved to this store since this dataset was loaded or saved. Their versions stay;
+            in a folder of ``format="npy"``, what they saved is replaced.
         storage_options : dict, optional
             For a URL: keys of the object store, such as ``{"region": "eu-west-1", "endpoint": "http://..."}``. What is
             not given comes from the usual environment variables.
@@ -436,7 +437,7 @@ class SpectroDataset:
         from spectroxr.io import stored
 
         parts, saved = stored(path, version=version, verify=verify, storage_options=storage_options)
-        ds = _rebuilt(parts, [] if saved is None else [saved], chunks)
+        ds = _rebuilt(parts, [saved], chunks)
         if not lazy:
             ds.features.fetch()
         if enabled():

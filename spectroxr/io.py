@@ -208,6 +208,7 @@ def save(
     storage_options: Mapping[str, Any] | None = None,
 ) -> int | None:
     """Write a dataset to a folder or bucket; see `SpectroDataset.save`. Returns the number of the version."""
+    from spectroxr.npystore import PLAIN
     from spectroxr.storage import committed, write_store
     from spectroxr.storedtables import rebound
 
@@ -229,9 +230,9 @@ def save(
         if sent and committed(sent[0]):
             ds.origins[sent[0].place] = sent[0]
         raise
-    if saved is None:
-        return None
     ds.origins[saved.place] = saved
+    if saved.version.number == PLAIN:
+        return None
     for stored in saved.sources:
         _settle(ds.features.cells.sources[stored.name], stored, saved.place)
     for block in (ds.targets, ds.metadata, ds.predictions, ds.folds):
@@ -259,7 +260,7 @@ def stored(
     version: int | None = None,
     verify: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-) -> tuple[Snapshot, Saved | None]:
+) -> tuple[Snapshot, Saved]:
     """Read what a folder or bucket holds, all but its spectra; see `SpectroDataset.load`."""
     from spectroxr.storage import read_store
 

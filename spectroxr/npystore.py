@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from spectroxr.errors import StoreError
+from spectroxr.errors import ConflictError, StoreError
+from spectroxr.history import Version, now
+from spectroxr.localplace import LocalPlace
 from spectroxr.manifest import (
     NPY_VERSION,
     RESTORE,
@@ -23,92 +25,157 @@ from spectroxr.manifest import (
     seal,
     sync,
     sync_tree,
-    unseal,
+    unsealed,
 )
+from spectroxr.place import Record
 from spectroxr.rawshard import write_planes
 from spectroxr.schema import HOLES_SCHEMA, INDEX_SCHEMA, Array
 from spectroxr.sidetables import DOCUMENTS, TABLES, read_table, write_side
 from spectroxr.snapshot import Snapshot, SourceSnapshot
-from spectroxr.writerlock import only_writer
+from spectroxr.zarrstore import Saved
 
-__all__ = ["DESCRIPTION", "FIRST", "committed", "read_npy", "write_npy"]
+__all__ = ["DESCRIPTION", "FIRST", "NEXT", "PLAIN", "Found", "clear", "find", "read_npy", "version_of", "write_npy"]
 
 #: Describes the sources and lists the files; a folder of the seed has none.
 DESCRIPTION = "features.json"
 #: The first source, by which a folder of the seed is known.
 FIRST = "features_src0.npy"
+#: Where a save writes, inside the folder: once a description is in it, what is in it is the dataset.
+NEXT = ".npy.next"
+#: The number of what is in a folder without versions.
+PLAIN = 0
 
 _FEATURES = re.compile(r"features_src(\d+)\.npy")
+_OURS = {
+    DESCRIPTION,
+    "index.parquet",
+    "holes.parquet",
+    *(f"{name}.parquet" for name in TABLES),
+    *(f"{name}.json" for name in DOCUMENTS),
+}
 
 
-def _previous(path: Path) -> Path:
-    return path.with_name(f".{path.name}.previous")
+class Found(NamedTuple):
+    """Where the last whole dataset of a folder lies, and its description (None: a folder of the seed)."""
+
+    root: Path
+    data: bytes | None
 
 
-def committed(path: Path) -> Path:
-    """Return where the last whole version lies: beside `path` if a save was interrupted while swapping."""
-    return _previous(path) if not path.exists() and _previous(path).exists() else path
+def find(path: Path) -> Found | None:
+    """Look for a dataset in a folder, also while it is being replaced; None if there is none."""
+    for _ in range(3):  # what is replaced is gone from one place only when it is in the other
+        for root in (path / NEXT, path):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                return Found(root, (root / DESCRIPTION).read_bytes())
+        if (path / FIRST).exists() and (path / "index.parquet").exists():
+            return Found(path, None)
+    return None
 
 
-def write_npy(path: Path, snapshot: Snapshot) -> None:
-    """Save a snapshot into a new folder and put that in the place of `path`.
+def version_of(found: Found) -> Version:
+    """Return what tells a dataset in a plain folder from every other that is or was there."""
+    data = found.data
+    return Version(PLAIN, record=None if data is None else Record(DESCRIPTION, len(data), checksum(data)))
+
+
+def write_npy(place: LocalPlace, snapshot: Snapshot, base: Version | None, overwrite: bool, sent: list[Saved]) -> Saved:
+    """Save a snapshot in the place of what is in a folder.
+
+    All is written into a folder inside, `NEXT`, and its description last: with that, it is the dataset, for `find`.
+    Then the files change places, which the next save does if this one is cut off.
 
     Parameters
     ----------
-    path : Path
-        A folder of this kind, or nothing, or an empty folder.
+    place : LocalPlace
+        A folder of this kind, or an empty one; the caller holds its lock, see `LocalPlace.writing`.
     snapshot : Snapshot
         Valid.
+    base : Version or None
+        What the snapshot comes from: if it is not what is there, others have saved since.
+    overwrite : bool
+        Save all the same then.
+    sent : list
+        Gets what is saved just before it counts, for whom an error comes after that.
 
     Raises
     ------
+    ConflictError
+        If others have saved since, or change the folder meanwhile without asking for its lock.
     StoreError
-        If `path` has files of someone else's, which would be lost, or another writer is at work on it.
+        If the folder has files of someone else's.
     """
-    if committed(path) != path:
-        os.rename(_previous(path), path)
-    _check_ours(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.new")
-    folder.mkdir(exist_ok=True)
-    with only_writer(folder):
-        try:
-            for leftover in folder.iterdir():
-                leftover.unlink()
-            _write_folder(folder, snapshot)
-            sync_tree(folder)
-            _swap(folder, path)
-            sync(path.parent)
-        except BaseException:
+    path, folder = place.root, place.root / NEXT
+    before = find(path)
+    if before is not None and before.root == folder:
+        _put_in_place(place)
+        before = find(path)
+    clear(path)
+    if strange := _strange(path):
+        raise StoreError(f"{path / strange} is not the dataset's and would be lost; move it or save elsewhere")
+    if not overwrite and base is not None and before is not None and version_of(before).stamp != base.stamp:
+        raise ConflictError(
+            f"{path} was saved by others since this dataset was loaded or saved there, and saving it would remove what "
+            "they saved. Load it again and repeat your changes on that, save elsewhere, or with overwrite=True."
+        )
+    try:
+        folder.mkdir()
+        data = _write_folder(folder, snapshot)
+        sync_tree(folder)
+        sync(path)
+        if find(path) != before or _strange(path):
+            raise ConflictError(f"{path} was changed by others meanwhile; nothing of theirs was touched")
+        saved = Saved(place, version_of(Found(path, data)), (), {})
+        sent.append(saved)
+        replace_file(folder / DESCRIPTION, data)
+    except BaseException:
+        if not (folder / DESCRIPTION).exists():
             shutil.rmtree(folder, ignore_errors=True)
-            raise
-    shutil.rmtree(_previous(path), ignore_errors=True)
+        raise
+    _put_in_place(place)
+    return saved
 
 
-def _check_ours(path: Path) -> None:
-    ours = {DESCRIPTION, "index.parquet", "holes.parquet"}
-    ours |= {f"{name}.parquet" for name in TABLES} | {f"{name}.json" for name in DOCUMENTS}
-    for entry in path.iterdir() if path.exists() else ():
-        if entry.name not in ours and not _FEATURES.fullmatch(entry.name):
-            raise StoreError(f"{entry} is not the dataset's and would be lost; move it or save elsewhere")
+def clear(path: Path) -> None:
+    """Remove what a save that was cut off has left in a folder; not what `find` finds."""
+    if (path / NEXT).exists() and not (path / NEXT / DESCRIPTION).exists():
+        shutil.rmtree(path / NEXT)
 
 
-def _swap(folder: Path, path: Path) -> None:
-    """Put `folder` in the place of `path`; what was there can be read meanwhile, see `committed`."""
-    if path.exists() and any(path.iterdir()):
-        shutil.rmtree(_previous(path), ignore_errors=True)
-        os.rename(path, _previous(path))
-        try:
-            os.rename(folder, path)
-        except BaseException:
-            if not path.exists():
-                os.rename(_previous(path), path)
-            raise
-    else:
-        os.rename(folder, path)
+def _is_ours(name: str) -> bool:
+    return name in _OURS or _FEATURES.fullmatch(name) is not None
 
 
-def _write_folder(folder: Path, snapshot: Snapshot) -> None:
+def _strange(path: Path) -> str | None:
+    """Return the name of something in the folder that no save has put there, None if there is nothing."""
+    names = (entry.name for entry in path.iterdir() if not (_is_ours(entry.name) and entry.is_file()))
+    return next((name for name in names if name != NEXT), None)
+
+
+def _put_in_place(place: LocalPlace) -> None:
+    """Put what is in `NEXT` in the place of what was there before.
+
+    The old files go first and descriptions come last, so that no other program takes files of two datasets for one.
+    """
+    path, folder = place.root, place.root / NEXT
+    try:
+        old = sorted(entry.name for entry in path.iterdir() if _is_ours(entry.name))
+        for name in sorted(old, key=DESCRIPTION.__ne__):
+            (path / name).unlink()
+        new = {entry.name: entry.stat().st_size for entry in sorted(folder.iterdir())}
+        for name in sorted(new, key=DESCRIPTION.__eq__):
+            place.share(name, f"{NEXT}/{name}", new[name])
+        sync(path)
+        (folder / DESCRIPTION).unlink()
+        sync(folder)
+        shutil.rmtree(folder)
+    except BaseException as error:
+        error.add_note(f"The dataset was saved; its files are in {folder} until {path} is saved again.")
+        raise
+
+
+def _write_folder(folder: Path, snapshot: Snapshot) -> bytes:
+    """Write all files but the description, which is returned."""
     write_side(snapshot, folder)
     known: dict[Path, int] = {}
     described = []
@@ -126,7 +193,7 @@ def _write_folder(folder: Path, snapshot: Snapshot) -> None:
             }
         )
     files = record_files(folder, folder, known)
-    replace_file(folder / DESCRIPTION, seal({"sources": described, "files": files}, NPY_VERSION))
+    return seal({"sources": described, "files": files, "saved": now()}, NPY_VERSION)
 
 
 def _write_array(path: Path, planes: tuple[Array, ...]) -> int:
@@ -140,12 +207,12 @@ def _write_array(path: Path, planes: tuple[Array, ...]) -> int:
         return write_planes(file, planes, dtype, crc)
 
 
-def read_npy(path: Path, verify: bool) -> Snapshot:
-    """Read a folder of .npy and Parquet files.
+def read_npy(place: LocalPlace, verify: bool) -> tuple[Snapshot, Saved]:
+    """Read a folder of .npy and Parquet files, again if it is replaced meanwhile.
 
     Parameters
     ----------
-    path : Path
+    place : LocalPlace
         Written by `write_npy`, or by the seed: ``features_src#.npy`` with two or three dimensions,
         ``index.parquet`` and whichever of the other files there are.
     verify : bool
@@ -156,25 +223,44 @@ def read_npy(path: Path, verify: bool) -> Snapshot:
     Snapshot
         Planes are views of a map per source. What a folder of the seed lacks is empty (tables) or None
         (documents), and its sources are ``source0``, ... on an axis 0, 1, 2, ...
+    Saved
 
     Raises
     ------
     StoreError
         If the folder is damaged; the message names the file.
     """
+    while True:
+        found = find(place.root)
+        if found is None:
+            raise StoreError(f"{place.root} is missing {DESCRIPTION} or {FIRST}. {RESTORE}")
+        try:
+            snapshot = _read(found, verify)
+        except (StoreError, OSError):
+            if find(place.root) == found:
+                raise
+            continue
+        if find(place.root) == found:
+            return snapshot, Saved(place, version_of(found), (), {})
+
+
+def _read(found: Found, verify: bool) -> Snapshot:
+    path, data = found
     described: list[dict[str, Any]] | None = None
-    if (path / DESCRIPTION).exists() or (path / "state.json").exists():
-        content = unseal(path / DESCRIPTION)
+    if data is not None:
+        content = unsealed(data, path / DESCRIPTION)
         files, described = Files(path, content["files"]), content["sources"]
+    elif (path / "state.json").exists():
+        raise StoreError(f"{path / DESCRIPTION} is missing from the store. {RESTORE}")
     else:
-        files = Files(path, {entry.name: {"size": entry.stat().st_size} for entry in path.iterdir()})
+        files = Files(path, {e.name: {"size": e.stat().st_size} for e in path.iterdir() if e.is_file()})
     files.check_sizes()
     if verify:
         files.verify(name for name in files.records if _FEATURES.fullmatch(name))
-    found = sorted(int(match[1]) for name in files.records if (match := _FEATURES.fullmatch(name)))
-    if found != list(range(len(found))):
-        raise StoreError(f"{path} has features_src{found[-1]}.npy but not all before it. {RESTORE}")
-    blocks = [_map(path / f"features_src{number}.npy") for number in found]
+    numbers = sorted(int(match[1]) for name in files.records if (match := _FEATURES.fullmatch(name)))
+    if numbers != list(range(len(numbers))):
+        raise StoreError(f"{path} has features_src{numbers[-1]}.npy but not all before it. {RESTORE}")
+    blocks = [_map(path / f"features_src{number}.npy") for number in numbers]
     index = read_table(files, "index.parquet")
     if described is None:
         index = _seed_index(index, path)

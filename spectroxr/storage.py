@@ -16,8 +16,8 @@ from spectroxr.errors import StoreError, nearest
 from spectroxr.history import History, Version, read_history
 from spectroxr.later import Later
 from spectroxr.localplace import LocalPlace
-from spectroxr.manifest import check_json, unseal
-from spectroxr.npystore import DESCRIPTION, FIRST, read_npy, write_npy
+from spectroxr.manifest import check_json, unseal, unsealed
+from spectroxr.npystore import DESCRIPTION, FIRST, NEXT, PLAIN, read_npy, write_npy
 from spectroxr.place import MANIFEST, Place, open_place
 from spectroxr.schema import FLOATS, INDEX_SCHEMA
 from spectroxr.sidetables import DOCUMENTS, TABLES, check_table
@@ -40,7 +40,7 @@ def write_store(
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     sent: list[Saved] | None = None,
-) -> Saved | None:
+) -> Saved:
     """Save a snapshot; whatever happens, the last saved version stays readable.
 
     Nothing is written over in place, so the snapshot may be mapped from the same path.
@@ -57,7 +57,7 @@ def write_store(
     format : {"zarr", "npy"}
         A folder with Zarr, Parquet and a manifest, or the seed's folder of .npy and Parquet files.
     message : str
-        Kept with the version.
+        Kept with the version; a plain folder has none.
     chunks : mapping, optional
         Sizes of the compressed chunks along ``row`` and ``wavelength``.
     bases : mapping of Place to Saved, optional
@@ -71,8 +71,8 @@ def write_store(
 
     Returns
     -------
-    Saved or None
-        None for the plain folder.
+    Saved
+        Of the plain folder, its version is number `PLAIN`.
 
     Raises
     ------
@@ -94,26 +94,36 @@ def write_store(
         raise TypeError(f"message is text, not {message!r}.")
     if any("\ud800" <= letter <= "\udfff" for letter in message):
         raise ValueError(f"message {message!r} has letters that cannot be stored as UTF-8.")
+    if message and format == "npy":
+        raise ValueError("message is kept with a version; a folder of format='npy' has no versions.")
     sizes = check_chunks(chunks)
     if sizes and (compression is None or format == "npy"):
         raise ValueError("chunks are for compressed spectra; uncompressed ones are one block.")
     _check(snapshot, "the dataset")
     place = open_place(path, storage_options)
     if isinstance(place, LocalPlace):
-        _check_folder(place.root, path, format)
-    if format == "npy":
-        if not isinstance(place, LocalPlace):
-            raise ValueError(f"format='npy' is for local folders; save {path} with format='zarr'.")
-        write_npy(place.root, snapshot)
-        return None
+        if place.root.exists() and not place.root.is_dir():
+            raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
+    elif format == "npy":
+        raise ValueError(f"format='npy' is for local folders; save {path} with format='zarr'.")
     base = (bases or {}).get(place)
     version = None if base is None else base.version
-    return write_zarr(place, snapshot, compression, sizes, message, version, overwrite, sent)
+    sent = [] if sent is None else sent
+    with place.writing():  # both formats hold the same lock, and look at the folder when they have it
+        if isinstance(place, LocalPlace):
+            _check_folder(place.root, path, format)
+            if format == "npy":
+                return write_npy(place, snapshot, version, overwrite, sent)
+            npystore.clear(place.root)
+        return write_zarr(place, snapshot, compression, sizes, message, version, overwrite, sent)
 
 
 def committed(saved: Saved) -> bool:
     """Tell whether a version that was sent counts, as far as the place answers."""
     try:
+        if saved.version.number == PLAIN and isinstance(saved.place, LocalPlace):
+            found = npystore.find(saved.place.root)
+            return found is not None and npystore.version_of(found) == saved.version
         history = read_history(saved.place)
     except (StoreError, OSError):
         return False
@@ -122,14 +132,8 @@ def committed(saved: Saved) -> bool:
 
 def _check_folder(root: Path, path: object, format: str) -> None:
     """Refuse a folder that is not a store of this format, nor empty."""
-    if root.exists() and not root.is_dir():
-        raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
-    for _ in range(2):  # another writer may make it a store between the two looks at it
-        present = _format_of(npystore.committed(root))
-        strange = root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir())
-        if present is not None or not strange:
-            break
-    else:
+    present = _format_of(root)
+    if present is None and any(one.name not in (f"{MANIFEST}.tmp", NEXT) for one in root.iterdir()):
         raise StoreError(f"{path} holds something else than a spectroxr store; save elsewhere")
     if present is not None and present != format:
         raise StoreError(f"{path} is a store of format {present!r}: save with format={present!r}, or to another path")
@@ -141,7 +145,7 @@ def read_store(
     version: int | None = None,
     verify: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-) -> tuple[Snapshot, Saved | None]:
+) -> tuple[Snapshot, Saved]:
     """Load what `write_store` saved, or a folder of the seed.
 
     Parameters
@@ -159,8 +163,8 @@ def read_store(
     -------
     Snapshot
         Its planes are views of read-only maps if the spectra are uncompressed on a local disk, else read when sliced.
-    Saved or None
-        What was read; None for the plain folder.
+    Saved
+        What was read.
 
     Raises
     ------
@@ -171,18 +175,17 @@ def read_store(
     """
     place = open_place(path, storage_options)
     if isinstance(place, LocalPlace):
-        root = npystore.committed(place.root)
-        if not root.exists():
+        if not place.root.exists():
             raise FileNotFoundError(f"there is nothing at {path}")
-        present = _format_of(root) if root.is_dir() else None
+        present = _format_of(place.root)
         if present is None:
             raise StoreError(f"{path} is not a spectroxr store: it has no {MANIFEST}, {DESCRIPTION} or {FIRST}")
         if present == "npy":
             if version is not None:
                 raise ValueError(f"{path} is a plain folder, which has no versions.")
-            snapshot = read_npy(root, verify)
+            snapshot, saved = read_npy(place, verify)
             _check(snapshot, str(path))
-            return snapshot, None
+            return snapshot, saved
     history = _history(place, path)
     if verify:
         history = _whole(place, path, lambda found: (found.version(version, place.name_of("")),))
@@ -213,7 +216,7 @@ def verify(
 ) -> None:
     """Check every file of a store; see `SpectroDataset.verify`."""
     place = open_place(path, storage_options)
-    if isinstance(place, LocalPlace) and place.root.is_dir() and _format_of(npystore.committed(place.root)) == "npy":
+    if isinstance(place, LocalPlace) and _format_of(place.root) == "npy":
         snapshot, _ = read_store(path, version=version, verify=True)
         # a folder of the seed has no state, and may lack what makes the rest consistent
         if snapshot.documents["state"] is not None and (wrong := contradictions(snapshot)):
@@ -285,10 +288,10 @@ def _format_of(root: Path) -> str | None:
     if (root / MANIFEST).exists():
         unseal(root / MANIFEST)
         return "zarr"
-    if (root / DESCRIPTION).exists():
-        unseal(root / DESCRIPTION)
-        return "npy"
-    return "npy" if (root / FIRST).exists() and (root / "index.parquet").exists() else None
+    found = npystore.find(root)
+    if found is not None and found.data is not None:
+        unsealed(found.data, found.root / DESCRIPTION)
+    return None if found is None else "npy"
 
 
 def _check(snapshot: Snapshot, where: str) -> None:

@@ -63,6 +63,7 @@ def write_zarr(
     Parameters
     ----------
     place : Place
+        The caller holds what keeps other writers away, see `Place.writing`.
     snapshot : Snapshot
         Valid.
     compression : str or None
@@ -83,24 +84,23 @@ def write_zarr(
     StoreError
         If something is damaged or cannot be written.
     """
-    with place.writing():
-        history = read_history(place)
-        fresh = history is None
-        generation = None
-        sent = [] if sent is None else sent
-        try:
-            place.prepare()
-            if history is None:
-                history = read_history(place) or History(())
-            if not overwrite:
-                _check_base(place, history, base)
-            generation = _claimed(place, history)
-            saved = _write_version(place, snapshot, compression, chunks, message, history, generation, base, sent)
-        except BaseException as error:
-            # A bucket may still apply a manifest that was sent, long after the error: then its objects must be there.
-            if place.links or not sent or isinstance(error, ConflictError):
-                _undo(place, generation, fresh)
-            raise
+    history = read_history(place)
+    fresh = history is None
+    generation = None
+    sent = [] if sent is None else sent
+    try:
+        place.prepare()
+        if history is None:
+            history = read_history(place) or History(())
+        if not overwrite:
+            _check_base(place, history, base)
+        generation = _claimed(place, history)
+        saved = _write_version(place, snapshot, compression, chunks, message, history, generation, base, sent)
+    except BaseException as error:
+        # A bucket may still apply a manifest that was sent, long after the error: then its objects must be there.
+        if place.links or not sent or isinstance(error, ConflictError):
+            _undo(place, generation, fresh)
+        raise
     return saved
 
 
@@ -108,8 +108,9 @@ def _check_base(place: Place, history: History, base: Version | None) -> None:
     current = history.current
     if base is None or current is None or base.stamp == current.stamp:
         return
+    origin = f"version {base.number}" if base.number else "a plain folder that was there"
     raise ConflictError(
-        f"{place.name_of('')} has version {current.number} now; this dataset comes from version {base.number}, and "
+        f"{place.name_of('')} has version {current.number} now; this dataset comes from {origin}, and "
         "saving it would leave out what was saved since. Load the store again and repeat your changes on that, save "
         "elsewhere, or save with overwrite=True: the versions before stay readable by load(path, version=...)."
     )

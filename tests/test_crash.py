@@ -24,7 +24,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from spectroxr import ConflictError, SpectroDataset, localplace, manifest, storage, writerlock, zarrstore
+from spectroxr import (
+    ConflictError,
+    SpectroDataset,
+    localplace,
+    manifest,
+    npystore,
+    sidetables,
+    storage,
+    writerlock,
+    zarrstore,
+)
 from spectroxr import generation as writing
 from spectroxr.threads import Work
 
@@ -241,7 +251,7 @@ class Disk:
         self.patch.setattr(shutil, "copyfile", self.wrapped("copyfile", shutil.copyfile))
         if not self.threads:
             self.patch.setattr(zarrstore, "Work", lambda workers: Work(1))
-        for module in (localplace, manifest):
+        for module in (localplace, manifest, npystore, sidetables):
             self.patch.setattr(module, "open", self.opened, raising=False)
         return self
 
@@ -399,6 +409,46 @@ def test_every_call_of_a_first_save_fails_in_turn(tmp_path, error, compression, 
     assert numbers(path) == [1] and sorted(os.listdir(path)) == LISTED
 
 
+@pytest.mark.parametrize("error", [full, KeyboardInterrupt])
+def test_every_call_of_an_npy_save_fails_in_turn(tmp_path, error):
+    path, names, found = tmp_path / "a", set(), []
+    made(1, sources=1).save(path, format="npy")
+    first, ds = tree(path), made(2, sources=1)
+    for call in itertools.count():
+        disk, failed = failing(call, error())
+        disk.names += ("unlink", "rmdir")
+        with disk, contextlib.suppress(OSError, KeyboardInterrupt):
+            ds.save(path, format="npy", overwrite=True)
+        if not failed:
+            break
+        names |= {*failed}
+        found.append(load_number(path, verify=True))
+        if found[-1] == 1:
+            assert tree(path) == first, (call, failed)
+        else:  # it counts, but not all is in its place yet
+            made(1, sources=1).save(path, format="npy")
+            assert load_number(path, verify=True) == 1 and tree(path).keys() == first.keys(), (call, failed)
+            first = tree(path)
+    assert found == sorted(found) and {*found} == {1, 2}
+    assert names == {"open", "write", "fsync", "replace", "mkdir", "link", "unlink", "rmdir"}
+    assert load_number(path, verify=True) == 2 and tree(path).keys() == first.keys() and os.listdir(tmp_path) == ["a"]
+
+
+def test_every_call_of_a_first_npy_save_fails_in_turn(tmp_path):
+    ds, path = made(1), tmp_path / "b" / "a"
+    for call in itertools.count():
+        disk, failed = failing(call, full())
+        with disk, contextlib.suppress(OSError):
+            ds.save(path, format="npy", overwrite=True)
+        if not failed:
+            break
+        if path.exists():
+            assert load_number(path, verify=True) == 1, (call, failed)
+            shutil.rmtree(path.parent)
+        assert not os.listdir(tmp_path), (call, failed)
+    assert load_number(path, verify=True) == 1 and call > 20
+
+
 def test_every_call_of_a_vacuum_fails_in_turn(tmp_path):
     path = tmp_path / "a"
     for number in range(2):
@@ -486,6 +536,32 @@ def test_end_at_every_call_of_a_first_save(tmp_path):
     assert len(copies) > 10
 
 
+def test_end_at_every_call_of_an_npy_save(tmp_path):
+    """Also programs that know nothing of this package never find files of two datasets side by side."""
+    path, found, copies, states = tmp_path / "a", [], [], []
+
+    def before(name, args):
+        states.append({**tree(path)})
+        if states[-1] != states[-2]:
+            copies.append(tmp_path / "moments" / f"{len(copies)}-{name}" / "a")
+            shutil.copytree(path, copies[-1])
+
+    made(1, sources=1).save(path, format="npy")
+    states.append(old := tree(path))
+    with Disk(before) as disk:
+        disk.names += ("unlink", "rmdir")
+        made(2, sources=1).save(path, format="npy")
+    new = tree(path)
+    for copy in copies:
+        files = {name: data for name, data in tree(copy).items() if not name.startswith(npystore.NEXT)}
+        assert files.items() <= old.items() or files.items() <= new.items()
+        assert "features.json" not in files or len(files) == len(old)
+        found.append(load_number(copy, verify=True))
+        made(3, sources=1).save(copy, format="npy")
+        assert load_number(copy, verify=True) == 3 and tree(copy).keys() == old.keys()
+    assert found == sorted(found) and {*found} == {1, 2} and len(found) > 40
+
+
 def test_end_at_every_call_of_a_vacuum(tmp_path):
     path = tmp_path / "a"
     for number in range(3):
@@ -529,6 +605,38 @@ def test_all_is_on_the_disk_before_it_counts(tmp_path, compression):
         made(2).save(path, compression=compression)
     assert checked == ["000001", "000002"]
     assert [p for p in (path, path.parent, path.parent.parent, tmp_path) if inode(p) not in synced] == []
+
+
+def test_all_of_an_npy_save_is_on_the_disk_before_it_counts(tmp_path):
+    path, synced, checked = tmp_path / "b" / "a", set(), []
+
+    def inode(place):
+        about = os.fstat(place) if isinstance(place, int) else os.stat(place)
+        return about.st_dev, about.st_ino
+
+    def before(name, args):
+        if name == "fsync":
+            synced.add(inode(args[0]))
+        elif name in ("open", "mkdir", "replace", "link") and "dir_fd" not in args:
+            new = Path(args[0] if name in ("open", "mkdir") else args[1])
+            if not new.exists() and new.parent.exists():
+                synced.discard(inode(new.parent))
+        elif name == "unlink" and path.joinpath(npystore.NEXT, "features.json").exists():
+            checked.append(name)
+            if Path(args[0]).parent.name == npystore.NEXT:
+                assert [p for p in (path, *path.iterdir()) if inode(p) not in synced and p.name != npystore.NEXT] == []
+        if name == "replace":
+            checked.append(name)
+            folder = path / npystore.NEXT
+            missing = [p.name for p in (path, *folder.iterdir()) if inode(p) not in synced]
+            assert missing == [] and inode(folder) not in synced, "its name is yet to come"
+
+    with Disk(before) as disk:
+        disk.names += ("unlink",)
+        made(1).save(path, format="npy")
+        made(2).save(path, format="npy")
+    assert checked.count("replace") == 2 and checked.count("unlink") > 5
+    assert [p for p in (path, path.parent, tmp_path) if inode(p) not in synced] == []
 
 
 # 3. Two at once

@@ -703,7 +703,7 @@ def test_exception_after_the_commit_keeps_the_new_version(tmp_path, monkeypatch)
     assert sorted(os.listdir(tmp_path / "a")) == ["000001", "000002", "000003", "manifest.json"]
 
 
-@pytest.mark.parametrize("name", ["_write_array", "sync_tree", "record_files", "_swap", "write_side"])
+@pytest.mark.parametrize("name", ["_write_array", "sync_tree", "record_files", "seal", "write_side"])
 def test_exception_while_writing_npy(tmp_path, monkeypatch, name):
     write_store(tmp_path / "old", full(), format="npy")
     before = tree(tmp_path)
@@ -717,31 +717,6 @@ def test_exception_while_writing_npy(tmp_path, monkeypatch, name):
             write_store(tmp_path / path, snapshot_of(source_of("x", 2)), format="npy")
     assert tree(tmp_path) == before and os.listdir(tmp_path) == ["old"]
     assert_same(full(), read_store(tmp_path / "old"))
-
-
-@pytest.mark.parametrize("step", [0, 1])
-def test_npy_swap_that_was_interrupted(tmp_path, monkeypatch, step):
-    path = tmp_path / "a"
-    write_store(path, full(), format="npy")
-    calls = []
-    rename = os.rename
-
-    def broken(source, target):
-        calls.append(target)
-        if len(calls) > step:
-            raise KeyboardInterrupt
-        rename(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(npystore.os, "rename", broken)
-        with pytest.raises(KeyboardInterrupt):
-            write_store(path, snapshot_of(source_of("x", 2)), format="npy")
-    assert path.exists() == (step == 0)
-    assert_same(full(), read_store(path))
-    changed = snapshot_of(source_of("x", 2))
-    write_store(path, changed, format="npy")
-    assert_same(changed, read_store(path))
-    assert os.listdir(tmp_path) == ["a"]
 
 
 def save_forever(path, started):
@@ -817,14 +792,6 @@ def test_two_writers(tmp_path, monkeypatch, format, module, name):
     leave.set()
     winner.join()
     assert_same(snapshot_of(source_of("x", 2)), read_store(path))
-    assert os.listdir(tmp_path) == ["a"]
-
-
-def test_npy_leftovers_of_a_killed_save_are_cleared(tmp_path):
-    (tmp_path / ".a.new").mkdir()
-    (tmp_path / ".a.new" / "features_src9.npy").write_bytes(b"half")
-    write_store(tmp_path / "a", full(), format="npy")
-    assert_same(full(), read_store(tmp_path / "a"))
     assert os.listdir(tmp_path) == ["a"]
 
 
