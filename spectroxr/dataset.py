@@ -210,6 +210,8 @@ class SpectroDataset:
     @property
     def processings(self) -> pl.DataFrame:
         """One line per processing: its parent, steps, sources, on what it was fitted; see `Lineage.table`."""
+        if enabled():
+            log(f"processings: {len(self.lineage)} made by apply")
         return self.lineage.table
 
     apply = apply

@@ -8,6 +8,7 @@ import numpy as np
 
 from spectroxr.foldreading import FoldSpectra, selection_of
 from spectroxr.schema import Array, Filter
+from spectroxr.steps import called
 
 if TYPE_CHECKING:
     from spectroxr.dataset import SpectroDataset
@@ -118,7 +119,7 @@ def _transformer(step: Any) -> Any:
     if not isinstance(step, tuple):
         return step
     function, params = step
-    return FunctionTransformer(function, kw_args=dict(params))
+    return FunctionTransformer(called, kw_args={"function": function, "params": params})
 
 
 def _picking(positions: Array) -> Any:

@@ -14,7 +14,7 @@ from spectroxr.axis import Axis
 from spectroxr.layouts import readonly
 from spectroxr.schema import Array
 
-__all__ = ["Outcome", "fit_steps", "is_fitted_to_data", "listed_steps", "run_steps"]
+__all__ = ["Outcome", "called", "fit_steps", "is_fitted_to_data", "listed_steps", "run_steps"]
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,15 @@ def _run(step: Any, x: Array) -> Array:
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             made = step.transform(given)
     else:
-        function, params = step
-        made = _baselines(function, params, given) if _of_pybaselines(function) else function(given, **params)
+        made = called(given, *step)
     if hasattr(made, "toarray"):
         made = made.toarray()
     return np.asarray(made)
+
+
+def called(x: Array, function: Callable[..., Any], params: Mapping[str, Any]) -> Any:
+    """Return what a function makes of spectra; one of pybaselines has its baselines taken off."""
+    return _baselines(function, params, x) if _of_pybaselines(function) else function(x, **params)
 
 
 def _of_pybaselines(function: Any) -> bool:

@@ -90,7 +90,7 @@ def cross_validate(
         predictions do not depend on it.
     refit : bool, default False
         Fit what made the processing (see `apply`) anew in each fold, on its training samples, from the spectra that it
-        was made from.
+        was made from. Steps that learn from a target then learn from `target`.
     keep_train : bool, default False
         Keep the predictions of the training samples too, as partition ``"train"``.
     target_version : str, optional

@@ -15,6 +15,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import StandardScaler
 
 from spectroxr import NotRectangularError, SpectroDataset, StoreError
+from spectroxr.log import quiet
 
 ROOT = Path(__file__).parents[1]
 
@@ -156,6 +157,13 @@ def test_ambiguous_columns_raise_everywhere(ds):
         ds.set_folds(GroupKFold, n_splits=2, groups="a")
 
 
+def turned(ds):
+    with quiet():
+        other = copy.deepcopy(ds)
+        other.apply(np.negative, name="turned")
+    return other
+
+
 CALLS = {
     "add_features": lambda d, p: d.add_features([np.ones((1, 5), "f4"), np.ones((1, 4))]),
     "add_source": lambda d, p: d.add_source("uv", np.ones((6, 2))),
@@ -196,6 +204,9 @@ CALLS = {
     "versions": lambda d, p: d.versions(p / "t"),
     "verify": lambda d, p: d.verify(p / "t"),
     "vacuum": lambda d, p: d.vacuum(p / "t"),
+    "apply": lambda d, p: d.apply(np.negative),
+    "replay": lambda d, p: turned(d).replay("turned", onto=d),
+    "processings": lambda d, p: d.processings,
     "assign_partition": lambda d, p: d.assign_partition("random", test=2),
     "flag_outliers": lambda d, p: d.flag_outliers(1, source="mir", method="t2"),
     "check_spectra": lambda d, p: d.check_spectra(),

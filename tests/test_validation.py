@@ -10,6 +10,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import polars as pl
+import pybaselines
 import pytest
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.cross_decomposition import PLSRegression
@@ -418,6 +419,19 @@ def test_refit_of_several_processings_sources_and_bands():
     ds.update_x([ds.x({"processing": "scaled"})[0] + 1, None], range(24), "scaled")
     with pytest.raises(ValueError, match="written by hand"):
         ds.cross_validate(Ridge(), source="nir", processing="scaled", refit=True)
+
+
+def test_refit_takes_off_the_baselines_of_pybaselines():
+    ds = SpectroDataset()
+    rng = np.random.default_rng(0)
+    spectra = rng.random((20, 60)) + np.linspace(0, 3, 60)
+    ds.add_features({"nir": spectra})
+    ds.add_targets(pl.DataFrame({"protein": spectra[:, :5].sum(axis=1)}))
+    flat = ds.apply((pybaselines.whittaker.asls, {"lam": 1e3}), name="flat")
+    for refit in (False, True):
+        ds.cross_validate(Ridge(), cv=4, processing=flat, refit=refit, model=str(refit))
+    one, two = (ds.prediction({"model": model}) for model in ("False", "True"))
+    np.testing.assert_allclose(one, two, rtol=1e-9)
 
 
 def test_refit_from_a_source_with_another_axis():
