@@ -48,9 +48,15 @@ def describe(ds: SpectroDataset) -> str:
             f"{'Sources' if k == 0 else '':<13}{source.name}: {len(axis)} wavelengths, {span}{quantity}, "
             f"{source.dtype}, {_bytes(size)} {where}"
         )
+    made = {name: (parent, label) for parent, name, label in ds.lineage.edges}
     for k, (name, held) in enumerate(index.lines.items()):
-        gaps = [s.name for s in ds.features.sources if index.lacks(held.samples, name, s.name).any()]
-        note = f" (not whole in {', '.join(gaps)})" if gaps else ""
+        lack = {s.name: index.lacks(held.samples, name, s.name) for s in ds.features.sources}
+        holds = [source for source, lacks in lack.items() if not lacks.all() or not len(lacks)]
+        gaps = [source for source in holds if lack[source].any()]
+        note = f" in {', '.join(holds)}" if len(holds) < len(lack) else ""
+        note += f" (not whole in {', '.join(gaps)})" if gaps else ""
+        if name in made:
+            note += f", of {made[name][0]} by {made[name][1]}"
         lines.append(f"{'Processings' if k == 0 else '':<13}{name}: {_many(len(held.samples), 'sample')}{note}")
     unread = {"Targets": ds.targets.unread, "Metadata": ds.metadata.unread, "Folds": ds.folds.unread}
     unread["Predictions"] = ds.predictions.unread
