@@ -18,6 +18,7 @@ from spectroxr.index import Index
 from spectroxr.later import Late, Later
 from spectroxr.layouts import readonly
 from spectroxr.log import enabled, log
+from spectroxr.narrowing import Narrowing
 from spectroxr.outputs import OUTPUTS, output_column, stacked_parts
 from spectroxr.pairing import in_units
 from spectroxr.schema import Array, Filter
@@ -41,6 +42,7 @@ class PredictionBlock:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._parts = []
+        self._known = Narrowing()
         self.resolver: Resolver
 
     @property
@@ -110,6 +112,7 @@ class PredictionBlock:
         same = not self._parts or self._parts[-1].schema == part.schema
         if same and len(self._parts) < 4096:
             self._parts.append(part)
+            self._known.note(part)
         else:
             self._parts = [stacked_parts([*self._parts, part])]
 
@@ -167,7 +170,7 @@ class PredictionBlock:
 
     def select(self, filter: Filter = None, processed: bool = True) -> pl.DataFrame:
         """Return the lines of the table that a filter selects; see `prediction`."""
-        table = self._joined()
+        table = self._near(filter)
         mask = self._mask(table, filter)
         inverse = table["inverse"]
         if not processed:
@@ -181,6 +184,12 @@ class PredictionBlock:
             own = mask & ~inverse
             mask = mask if _names(filter, "processing") and not own.any() else own
         return table.filter(mask)
+
+    def _near(self, filter: Filter) -> pl.DataFrame:
+        """Return the parts of the table that may have lines that a filter selects, below each other."""
+        parts = self._parts
+        some = self._known.narrowed(parts, filter) or parts[:1]
+        return stacked_parts(some) if len(some) < len(parts) else self._joined()
 
     def _mask(self, table: pl.DataFrame, filter: Filter) -> pl.Series:
         """Tell which lines of the table a filter selects."""
