@@ -130,7 +130,9 @@ def run_steps(fitted: Sequence[Any], x: Array, axis: Axis) -> Outcome:
     names: Any = np.array([str(k) for k in range(len(axis))], dtype=object)
     start = np.isfinite(x).all(axis=1)
     for k, step in enumerate(fitted):
-        made = _run(step, x)
+        # what numpy would warn of is looked for below
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            made = _run(step, x)
         called = f"step {k} ({_called(step)})"
         if made.ndim != 2 or len(made) != len(x):
             raise ValueError(

@@ -687,7 +687,7 @@ def test_exception_while_writing_keeps_the_old_version(tmp_path, monkeypatch, mo
 
 def test_exception_after_the_commit_keeps_the_new_version(tmp_path, monkeypatch):
     write_store(tmp_path / "a", full())
-    changed = replace(full(), documents=other_documents())
+    changed = replace(full(), documents=other_documents({"number": 2}))
     original = localplace.replace_file
 
     def late(path, data):

@@ -841,11 +841,11 @@ class Writes(RuleBasedStateMachine):
         compression = r.choice(["zstd", "lz4", None, None])
         sizes = r.choice([None, {"row": r.randint(1, 4), "wavelength": r.randint(1, 4)}]) if compression else None
         path = self.place(r, ("spectro", "spectro", "npy", "memory") if OBSTORE else ("spectro", "npy"))
-        options: dict[str, Any] = {"compression": compression, "chunks": sizes}
+        options: dict[str, Any] = {"compression": compression, "chunks": sizes, "message": str(self.steps)}
         if path.endswith(".npy"):
             options = {"format": "npy"}
         before = self.dump()
-        number = self.ds.save(path, message=str(self.steps), overwrite=True, **options)
+        number = self.ds.save(path, overwrite=True, **options)
         self.unchanged(before, self.dump())
         lazy = r.choice([True, True, False])
         self.ds = SpectroDataset.load(path, verify=r.choice([True, False]), lazy=lazy)
