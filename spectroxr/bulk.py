@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.blockwise import blocks, of_one_source, reduced, rows_of
+from spectroxr.casting import fitting
 from spectroxr.grouping import check_free, groups_of
 from spectroxr.lazyread import any_dask
 from spectroxr.moments import Moments, group_quantiles, joined, joined_products, products
@@ -91,7 +92,10 @@ def transform(
     Raises
     ------
     ValueError
-        If the function returns another shape, or several sources are there and none is named.
+        If the function returns another shape or finite values that the source cannot hold, or several sources are there
+        and none is named. With ``chunks=``, what it returns is checked when it is computed.
+    TypeError
+        If what it returns is not of real numbers.
 
     Notes
     -----
@@ -138,13 +142,13 @@ class _Checked:
     def __call__(self, block: Array) -> Array:
         given = block.view()
         given.flags.writeable = False
-        made = np.asarray(self.function(given))
-        if made.shape != block.shape:
+        made = self.function(given)
+        if np.shape(made) != block.shape:
             raise ValueError(
-                f"the function made {made.shape} of spectra {block.shape}; a change of the axis makes a new source, "
-                "see add_source."
+                f"the function made {np.shape(made)} of spectra {block.shape}; a change of the axis makes a new "
+                "source, see add_source."
             )
-        return made.astype(self.dtype, copy=False)
+        return fitting(made, block.shape, self.dtype, "what the function made")
 
 
 def batches(

@@ -210,7 +210,19 @@ class ChunkWriter:
         return self.block(key, plane[start:stop, first:last])
 
     def block(self, key: Key, values: Array) -> Chunk:
-        """Write a chunk from its values, or share it if the version before has the same."""
+        """Write a chunk from its values, or share it if the version before has the same.
+
+        Raises
+        ------
+        ValueError
+            If it has not the shape of its place in the grid.
+        """
+        (start, stop), (first, last) = self.grid.span(key, 0), self.grid.span(key, 2)
+        if values.shape != (stop - start, last - first):
+            raise ValueError(
+                f"rows {start} to {stop - 1}, wavelengths {first} to {last - 1} have shape {values.shape} instead of "
+                f"{(stop - start, last - first)}."
+            )
         block = self._padded(values)
         content = digest(block)
         old = self._before(key)

@@ -43,7 +43,13 @@ def _blocks(planes: Sequence[Any], dtype: np.dtype[Any]) -> Iterator[Array]:
     for start in range(0, rows, step):
         block = scratch[: min(step, rows - start)]
         for number, plane in enumerate(planes):
-            block[:, number] = plane[start : start + step]
+            part = plane[start : start + step]
+            if part.shape != (len(block), width):
+                raise ValueError(
+                    f"rows {start} to {start + len(block) - 1} of processing {number} have shape {part.shape} instead "
+                    f"of {(len(block), width)}."
+                )
+            block[:, number] = part
         yield block
 
 
