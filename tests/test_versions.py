@@ -4,13 +4,15 @@ import os
 import re
 import sys
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import xarray as xr
 
-from spectroxr import ConflictError, NoViewError, SpectroDataset, StoreError, UnknownNameError, localplace
+from spectroxr import ConflictError, NoViewError, SpectroDataset, StoreError, UnknownNameError, localplace, place
+from spectroxr.manifest import checksum
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "stores"))
 import make
@@ -396,3 +398,50 @@ def test_links_that_a_file_system_lacks_are_copies(tmp_path, monkeypatch):
     SpectroDataset.vacuum(tmp_path / "a")
     SpectroDataset.verify(tmp_path / "a")
     np.testing.assert_array_equal(SpectroDataset.load(tmp_path / "a").x()[0], ds.x()[0])
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_was_damaged_since_is_not_shared_but_written_again(tmp_path, written, compression, fresh):
+    path, ds = tmp_path / "store", built()
+    ds.save(path, compression=compression)
+    chunk = "features.zarr/nir/spectra/c/0/0/0"
+    data = bytearray((path / "000001" / chunk).read_bytes())
+    data[1000] ^= 1  # the size stays
+    with open(path / "000001" / chunk, "r+b") as file:
+        file.write(data)
+    written.clear()
+    (built() if fresh else ds).save(path, compression=compression, overwrite=True)
+    assert {name for name in written if "/spectra/" in name} == {chunk}
+    SpectroDataset.verify(path, version=2)
+    np.testing.assert_array_equal(SpectroDataset.load(path).x({"source": "nir"})[0], ds.x({"source": "nir"})[0])
+    with pytest.raises(StoreError, match="000001"):
+        SpectroDataset.verify(path, version=1)
+
+
+def test_large_files_are_checked_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("spectroxr.place._PIECE", 7)
+    where = place.open_place(tmp_path)
+    data = bytes(range(20))
+    where.write("whole", [data])
+    record = place.Record("whole", 20, checksum(data))
+    assert place.intact(where, record)
+    for crc in (0, checksum(data) ^ 1):
+        assert not place.intact(where, replace(record, crc32c=crc))
+    for size in (19, 21):
+        assert not place.intact(where, replace(record, size=size))
+    assert not place.intact(where, replace(record, key="gone"))
+    for end in range(1, 15):  # one that ends with the checksum of the rest, as compressed chunks do
+        body = bytes(range(end))
+        where.write("closed", [body, checksum(body).to_bytes(4, "little")])
+        assert place.intact(where, place.Record("closed", end + 4, checksum(body)))
+        assert not place.intact(where, place.Record("closed", end + 4, checksum(body) ^ 1))
+
+
+def test_spectra_that_are_not_in_memory_are_shared_unread(tmp_path, read):
+    path, ds = tmp_path / "store", built()
+    ds.save(path)
+    lazy = SpectroDataset.load(path)
+    read.clear()
+    lazy.save(path)
+    assert not [name for name in read if "/spectra/c" in name]
