@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -121,9 +122,12 @@ def committed(saved: Saved) -> bool:
 
 
 def _check_folder(root: Path, path: object, format: str) -> None:
-    """Refuse a folder that is not a store of this format, nor empty."""
+    """Refuse a folder that is inside a store, or not a store of this format, nor empty."""
     if root.exists() and not root.is_dir():
         raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
+    around = next((folder for folder in root.parents if _is_store(folder)), None)
+    if around is not None:
+        raise StoreError(f"{path} is inside the store {around}, which may remove what is in it; save elsewhere")
     for _ in range(2):  # another writer may make it a store between the two looks at it
         present = _format_of(npystore.committed(root))
         strange = root.exists() and any(one.name != f"{MANIFEST}.tmp" for one in root.iterdir())
@@ -289,6 +293,13 @@ def _format_of(root: Path) -> str | None:
         unseal(root / DESCRIPTION)
         return "npy"
     return "npy" if (root / FIRST).exists() and (root / "index.parquet").exists() else None
+
+
+def _is_store(folder: Path) -> bool:
+    """Tell whether a folder is a store of any format, as far as it can be seen."""
+    with contextlib.suppress(StoreError, OSError):
+        return _format_of(folder) is not None
+    return False
 
 
 def _check(snapshot: Snapshot, where: str) -> None:

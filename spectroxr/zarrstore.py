@@ -117,11 +117,9 @@ def _check_base(place: Place, history: History, base: Version | None) -> None:
 
 def _claimed(place: Place, history: History) -> str:
     """Take the first free generation after the current one."""
-    number = history.current.number if history.current else 0
-    taken = [int(name) for name in place.generations()] if isinstance(place, LocalPlace) else []
-    number = max([number, *taken]) + 1
-    while not place.claim(generation_name(number)):
-        number = max([number, *(int(name) for name in place.generations())]) + 1
+    number = (history.current.number if history.current else 0) + 1
+    while not place.claim(generation_name(number)):  # what a save that failed has left keeps its number
+        number += 1
     return generation_name(number)
 
 

@@ -445,3 +445,36 @@ def test_spectra_that_are_not_in_memory_are_shared_unread(tmp_path, read):
     read.clear()
     lazy.save(path)
     assert not [name for name in read if "/spectra/c" in name]
+
+
+def test_folders_that_are_called_like_versions_stay_and_count_for_nothing(tmp_path):
+    path, ds = tmp_path / "store", built(20, 10)
+    ds.save(path)
+    mine = [path / name for name in ("20261124/measured.csv", "20261125/tables/measured.parquet", "000007/notes.txt")]
+    for file in mine:
+        file.parent.mkdir(parents=True)
+        file.write_text("kept")
+    left = path / "000002"  # of a save that was killed
+    (left / "tables").mkdir(parents=True)
+    (left / "tables/index.1.parquet").write_text("half")
+    (left / "features.zarr/nir/spectra/c/0/0").mkdir(parents=True)
+    (path / "000005").mkdir()  # killed at once
+    assert ds.save(path) == 3
+    assert SpectroDataset.vacuum(path) > 0
+    assert all(file.read_text() == "kept" for file in mine)
+    assert not left.exists() and not (path / "000005").exists() and not (path / "000001").exists()
+    assert [ds.save(path) for _ in range(4)] == [4, 5, 6, 8]
+    SpectroDataset.verify(path)
+
+
+@pytest.mark.parametrize("format", ["zarr", "npy"])
+def test_no_store_is_saved_inside_another(tmp_path, format):
+    ds = built(20, 10)
+    ds.save(tmp_path / "store", format=format)
+    before = sorted(tmp_path.rglob("*"))
+    for inside in ("000001", "000001/mine", "notes/mine"):
+        with pytest.raises(StoreError, match="is inside the store"):
+            ds.save(tmp_path / "store" / inside)
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "manifest.json").write_text('{"name": "of something else"}')
+    ds.save(tmp_path / "beside")
