@@ -210,7 +210,12 @@ class ChunkTable:
     def __len__(self) -> int:
         return len(self.size)
 
+    def name(self, number: int, folder: str, key: Key) -> str:
+        """Return where a chunk lies."""
+        return f"{generation_name(int(self.generation[number]))}/{folder}/{chunk_name(key)}"
+
     def record(self, number: int, folder: str, key: Key) -> Record:
         """Return what is recorded of a chunk."""
-        place = f"{generation_name(int(self.generation[number]))}/{folder}/{chunk_name(key)}"
-        return Record(place, int(self.size[number]), int(self.crc32c[number]), self.content[number])
+        return Record(
+            self.name(number, folder, key), int(self.size[number]), int(self.crc32c[number]), self.content[number]
+        )

@@ -318,9 +318,7 @@ def _with_planes(place: Place, source: StoredSource) -> SourceSnapshot:
     stored = tuple(array.plane(position) for position in range(array.grid.shape[1]))
     planes: tuple[Any, ...] = stored
     if array.compression is None and isinstance(place, LocalPlace):
-        step = max(1, array.grid.chunk[1])
-        blocks = [array.map(group) for group in range(-(-array.grid.shape[1] // step))]
-        planes = tuple(block[:, k] for block in blocks for k in range(block.shape[1]))
+        planes = tuple(block[:, k] for block in array.maps() for k in range(block.shape[1]))
     return SourceSnapshot(
         name=source.name,
         planes=planes,

@@ -1,6 +1,8 @@
 """Versions of a store: what is shared, what is written, and what is read."""
 
+import cProfile
 import os
+import pstats
 import re
 import sys
 import tarfile
@@ -478,3 +480,48 @@ def test_no_store_is_saved_inside_another(tmp_path, format):
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "manifest.json").write_text('{"name": "of something else"}')
     ds.save(tmp_path / "beside")
+
+
+def grown(path, count):
+    """Save a source that has grown to `count` processings, each in a file of its own."""
+    ds = built(20, 10)
+    ds.save(path, compression=None)
+    for k in range(1, count):
+        ds.update_x({"nir": ds.x({"source": "nir", "processing": "raw"})[0] + k}, range(20), f"p{k}")
+        if k < 3 or k == count - 1:
+            ds.save(path, compression=None)
+    return ds
+
+
+def test_every_file_of_a_grown_source_is_mapped_and_looked_at(tmp_path):
+    path = tmp_path / "store"
+    ds = grown(path, 8)
+    one = SpectroDataset.load(path)
+    for k in range(1, 8):
+        (x,) = one.x({"source": "nir", "processing": f"p{k}"}, copy=False)
+        np.testing.assert_array_equal(x, ds.x({"source": "nir", "processing": f"p{k}"})[0])
+        assert not x.flags.writeable
+    last = sorted(path.iterdir())[-2] / "features.zarr/nir/spectra/c/0"
+    assert len(list(last.iterdir())) == 8
+    for file in sorted(last.rglob("*")):
+        if file.is_file():
+            whole = file.read_bytes()
+            for damaged, said in ((whole[:-1], "bytes instead of"), (whole[:-1] + b"?", "damaged"), (None, "missing")):
+                file.unlink()
+                if damaged is not None:
+                    file.write_bytes(damaged)
+                with pytest.raises(StoreError, match=f"{re.escape(str(file))}.*{said}"):
+                    SpectroDataset.load(path)
+                file.write_bytes(whole)
+    SpectroDataset.verify(path, version=-1)
+
+
+def test_a_file_more_costs_few_calls_to_open(tmp_path):
+    calls = []
+    for count in (10, 40):
+        grown(tmp_path / str(count), count)
+        SpectroDataset.load(tmp_path / str(count))
+        profile = cProfile.Profile()
+        profile.runcall(SpectroDataset.load, tmp_path / str(count))
+        calls.append(pstats.Stats(profile).total_calls)
+    assert (calls[1] - calls[0]) / 30 < 170  # numpy.memmap and the index of each file by itself took 210
