@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from spectroxr.schema import Array
 
-__all__ = ["as_declared", "fitting"]
+__all__ = ["Checked", "as_declared", "fitting"]
 
 
 def fitting(made: Any, shape: tuple[int, ...], dtype: Any, what: str) -> Array:
@@ -52,6 +54,26 @@ def fitting(made: Any, shape: tuple[int, ...], dtype: Any, what: str) -> Array:
     if lost.any():
         raise ValueError(f"{what} holds {values[lost][0]:g}, which {dtype} cannot hold; scale it down.")
     return cast
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A function whose result is checked and cast."""
+
+    function: Callable[[Array], Any]
+    dtype: Any
+
+    def __call__(self, block: Array) -> Array:
+        """Return what the function makes of a block."""
+        given = block.view()
+        given.flags.writeable = False
+        made = self.function(given)
+        if np.shape(made) != block.shape:
+            raise ValueError(
+                f"the function made {np.shape(made)} of spectra {block.shape}; a change of the axis makes a new "
+                "source, see add_source."
+            )
+        return fitting(made, block.shape, self.dtype, "what the function made")
 
 
 def as_declared(array: Any) -> Any:

@@ -109,8 +109,10 @@ def check_chunks(chunks: Mapping[str, Any] | None) -> dict[str, int]:
     Raises
     ------
     ValueError, TypeError
-        If a dimension is not row or wavelength, or a size not a positive whole number.
+        If it is no dict, a dimension is not row or wavelength, or a size not a positive whole number.
     """
+    if not isinstance(chunks, Mapping | None):
+        raise TypeError(f"chunks is a dict of sizes such as {{'row': 4096, 'wavelength': 128}}, not {chunks!r}.")
     sizes = {}
     for name, size in (chunks or {}).items():
         if name not in ("row", "wavelength"):

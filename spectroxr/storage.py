@@ -87,6 +87,8 @@ def write_store(
         If `path` holds something else or a store of the other format,
         or if the snapshot is inconsistent or has something that cannot be stored.
     """
+    if not isinstance(compression, str | None):
+        raise TypeError(f"compression is one of {', '.join(map(repr, LEVELS))} or None, not {compression!r}.")
     if compression is not None and compression not in LEVELS:
         raise ValueError(nearest(compression, LEVELS, "compression").rstrip(".") + " or None.")
     if format not in ("zarr", "npy"):

@@ -542,3 +542,27 @@ def test_infinities_that_a_function_makes_are_kept_and_whole_numbers_are_cast():
     bulk.transform(ds, lambda x: (10 * x).astype("i8"), "ten")
     assert ds.x({"processing": "inf"})[0].tolist() == [[1, 2, 3], [4, 5, np.inf]]
     assert ds.x({"processing": "ten"})[0].tolist() == [[10, 20, 30], [40, 50, 60]]
+
+
+def test_batches_say_what_is_wrong_when_they_are_asked_for():
+    ds = built(40, 7)
+    for rows in (2.5, "3", True):
+        with pytest.raises(TypeError, match="rows is a whole number"):
+            bulk.batches(ds, rows=rows)
+    with pytest.raises(ValueError, match="rows is at least 1, not -1"):
+        bulk.batches(ds, rows=-1)
+    with pytest.raises(UnknownNameError, match="protein"):
+        bulk.batches(ds, target="protien")
+    with pytest.raises(UnknownNameError, match="nir"):
+        bulk.batches(ds, {"source": "nri"})
+    with pytest.raises(ValueError, match="2d"):
+        bulk.batches(ds, layout="2D")
+    assert len(list(bulk.batches(ds, rows=np.int64(30), target="fat"))) == 2
+
+
+def test_what_is_no_function_and_what_makes_no_groups_is_said():
+    ds = built(40, 7)
+    with pytest.raises(TypeError, match="a function of spectra is wanted"):
+        bulk.transform(ds, None, "made")
+    with pytest.raises(ValueError, match="by groups samples"):
+        bulk.statistics(ds, by="processing")

@@ -525,3 +525,21 @@ def test_a_file_more_costs_few_calls_to_open(tmp_path):
         profile.runcall(SpectroDataset.load, tmp_path / str(count))
         calls.append(pstats.Stats(profile).total_calls)
     assert (calls[1] - calls[0]) / 30 < 170  # numpy.memmap and the index of each file by itself took 210
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "error", "said"),
+    [
+        ("s", {"chunks": 5}, TypeError, "chunks is a dict of sizes"),
+        ("s", {"compression": ["zstd"]}, TypeError, "compression is one of 'zstd'"),
+        ("s", {"compression": False}, TypeError, "or None, not False"),
+        ("", {}, ValueError, "the path is empty"),
+        (b"s", {}, TypeError, "a path is text"),
+        ("s4://b/x", {}, ValueError, "unknown kind of URL in 's4://b/x': 's4'. Did you mean 's3'"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(tmp_path, monkeypatch, path, options, error, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=re.escape(said)):
+        built(20, 10).save(path, **options)
+    assert not [*tmp_path.iterdir()]
