@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from spectroxr.casting import as_declared
 from spectroxr.cells import Cells, check_name, sample_ids
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.index import LARGEST
@@ -326,10 +327,8 @@ def update(cells: Cells, new_data: Any, indexes: Any, processing: str) -> tuple[
         arrays = list(new_data)
     if len(arrays) != len(names):
         raise ValueError(f"{len(arrays)} arrays for {len(names)} sources {names}; give None for one left as it is.")
-    data = {}
-    for name, array in zip(names, arrays, strict=True):
-        if array is not None:
-            data[name] = _checked(array, cells.sources[name], ids, cells)
+    pairs = zip(names, arrays, strict=True)
+    data = {name: _checked(array, cells.sources[name], ids, cells) for name, array in pairs if array is not None}
     if not data:
         raise ValueError("every source is None: there is nothing to write.")
     absent = [name for name in names if name not in data]
@@ -372,7 +371,7 @@ def _checked_dask(array: Any, source: FeatureSource, ids: Array, what: str) -> A
         )
     if array.dtype not in FLOATS or not np.can_cast(array.dtype, source.dtype, "safe"):
         raise TypeError(f"{what} are {array.dtype}, the source is {source.dtype}; cast with .astype('{source.dtype}').")
-    return array.astype(source.dtype)
+    return as_declared(array).astype(source.dtype)
 
 
 def augment(cells: Cells, samples: Array, copies: Array) -> Array:

@@ -15,10 +15,12 @@ import numpy as np
 import polars as pl
 
 from spectroxr.blockwise import blocks, of_one_source, reduced, rows_of
+from spectroxr.casting import Checked
+from spectroxr.errors import UnknownNameError
 from spectroxr.grouping import check_free, groups_of
 from spectroxr.lazyread import any_dask
 from spectroxr.moments import Moments, group_quantiles, joined, joined_products, products
-from spectroxr.schema import Array, Filter
+from spectroxr.schema import Array, Filter, check_layout
 from spectroxr.selection import Selection
 from spectroxr.source import LazyBlock
 from spectroxr.stored import StoredPlane
@@ -91,7 +93,10 @@ def transform(
     Raises
     ------
     ValueError
-        If the function returns another shape, or several sources are there and none is named.
+        If the function returns another shape or finite values that the source cannot hold, or several sources are there
+        and none is named. With ``chunks=``, what it returns is checked when it is computed.
+    TypeError
+        If what it returns is not of real numbers.
 
     Notes
     -----
@@ -109,11 +114,15 @@ def transform(
     array([[-1.,  0.,  1.],
            [-1.,  0.,  1.]])
     """
+    if not callable(function):
+        raise TypeError(
+            f"a function of spectra is wanted, such as the transform of a fitted estimator, not {function!r}."
+        )
     features = ds.features
     chosen = of_one_source(ds, filter, source, parent)
     name = chosen.sources[0]
     dtype = features.cells.sources[name].dtype
-    work = _Checked(function, dtype)
+    work = Checked(function, dtype)
     if any_dask(features.cells.sources, chosen):
         (lazy,) = features.read(chosen)
         lazy = lazy.rechunk({1: -1})  # type: ignore[attr-defined]
@@ -126,25 +135,6 @@ def transform(
             result[start : start + len(part)] = part
             start += len(part)
     ds.update_x({name: result}, chosen.samples, processing_hash)
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A function whose result is checked and cast."""
-
-    function: Callable[[Array], Any]
-    dtype: Any
-
-    def __call__(self, block: Array) -> Array:
-        given = block.view()
-        given.flags.writeable = False
-        made = np.asarray(self.function(given))
-        if made.shape != block.shape:
-            raise ValueError(
-                f"the function made {made.shape} of spectra {block.shape}; a change of the axis makes a new source, "
-                "see add_source."
-            )
-        return made.astype(self.dtype, copy=False)
 
 
 def batches(
@@ -177,7 +167,9 @@ def batches(
     Raises
     ------
     ValueError
-        If `rows` is not positive, or nothing matches.
+        If `rows` is not positive, or nothing matches. As all errors, this one comes with the call, not the first batch.
+    TypeError
+        If `rows` is not a whole number.
 
     Examples
     --------
@@ -192,18 +184,23 @@ def batches(
     >>> int(pca.n_samples_seen_)
     100
     """
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int | np.integer)):
+        raise TypeError(f"rows is a whole number of samples, not {rows!r}.")
+    if rows is not None and rows < 1:
+        raise ValueError(f"rows is at least 1, not {rows}.")
+    kind = check_layout(layout)
     features = ds.features
     whole = features.resolver.resolve(filter, features.cells.epoch)
-    if rows is None:
-        rows = rows_of(ds, whole)
-    if rows < 1:
-        raise ValueError(f"rows is at least 1, not {rows}.")
-    version = None if target is None else ds.targets.current(True)
-    for start in range(0, len(whole.samples), rows):
-        samples = whole.samples[start : start + rows]
-        part = features.resolver.select(samples, whole.processings, whole.sources, whole.bands)
-        arrays = tuple(np.asarray(array) for array in features.read(part, layout, src_concat))
-        yield arrays, None if target is None else ds.targets.values(samples, version, target)
+    y = None if target is None else ds.targets.values(whole.samples, ds.targets.current(True), target)
+
+    def parts(step: int) -> Iterator[tuple[tuple[Array, ...], Array | None]]:
+        for start in range(0, len(whole.samples), step):
+            samples = whole.samples[start : start + step]
+            part = features.resolver.select(samples, whole.processings, whole.sources, whole.bands)
+            arrays = tuple(np.asarray(array) for array in features.read(part, kind, src_concat))
+            yield arrays, None if y is None else y[start : start + step]
+
+    return parts(rows_of(ds, whole) if rows is None else int(rows))
 
 
 def statistics(
@@ -344,7 +341,12 @@ def _grouped(ds: SpectroDataset, samples: Array, by: str | None) -> tuple[Array,
         return np.array([None]), np.zeros(len(samples), dtype=np.intp)
     if not isinstance(by, str):
         raise TypeError(f"by is the name of one column, not {by!r}.")
-    column = ds.features.column(by)
+    try:
+        column = ds.features.column(by)
+    except UnknownNameError:
+        if by != "processing":
+            raise
+        raise ValueError("by groups samples, which have several processings; the result has each by itself.") from None
     check_free(by, _TAKEN)
     return groups_of(column.gather(pl.Series(samples)))
 

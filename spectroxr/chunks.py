@@ -109,8 +109,10 @@ def check_chunks(chunks: Mapping[str, Any] | None) -> dict[str, int]:
     Raises
     ------
     ValueError, TypeError
-        If a dimension is not row or wavelength, or a size not a positive whole number.
+        If it is no dict, a dimension is not row or wavelength, or a size not a positive whole number.
     """
+    if not isinstance(chunks, Mapping | None):
+        raise TypeError(f"chunks is a dict of sizes such as {{'row': 4096, 'wavelength': 128}}, not {chunks!r}.")
     sizes = {}
     for name, size in (chunks or {}).items():
         if name not in ("row", "wavelength"):
@@ -210,7 +212,12 @@ class ChunkTable:
     def __len__(self) -> int:
         return len(self.size)
 
+    def name(self, number: int, folder: str, key: Key) -> str:
+        """Return where a chunk lies."""
+        return f"{generation_name(int(self.generation[number]))}/{folder}/{chunk_name(key)}"
+
     def record(self, number: int, folder: str, key: Key) -> Record:
         """Return what is recorded of a chunk."""
-        place = f"{generation_name(int(self.generation[number]))}/{folder}/{chunk_name(key)}"
-        return Record(place, int(self.size[number]), int(self.crc32c[number]), self.content[number])
+        return Record(
+            self.name(number, folder, key), int(self.size[number]), int(self.crc32c[number]), self.content[number]
+        )

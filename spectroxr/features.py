@@ -208,7 +208,7 @@ class FeatureBlock(FeatureReader):
         ----------
         new_data : sequence or dict of ndarray, Dask array or None
             One ``(n, wavelength)`` array per source; None (or a source missing from a dict) leaves it untouched. A
-            single array stands for the only source.
+            single array stands for the only source. A Dask array is computed, and checked, when it is read or saved.
         indexes : polars.DataFrame or sequence of int
             The samples: line k of the arrays belongs to the k-th distinct ``sample``.
         processing_id : str

@@ -14,12 +14,12 @@ import polars as pl
 from spectroxr.chunks import ChunkTable, Grid, Key, chunk_name, digest, encode
 from spectroxr.errors import StoreError
 from spectroxr.manifest import RESTORE, checksum
-from spectroxr.place import Place, Record, fetch, generation_name
+from spectroxr.place import Place, Record, fetch, generation_name, intact
 from spectroxr.schema import Array
 from spectroxr.stored import StoredArray, StoredPlane
 from spectroxr.threads import Work
 
-__all__ = ["Chunk", "ChunkWriter", "Generation", "WrittenLater", "compatible", "known", "lasts", "table_of"]
+__all__ = ["Chunk", "ChunkWriter", "Generation", "WrittenLater", "compatible", "holds", "known", "lasts", "table_of"]
 
 
 @dataclass
@@ -60,10 +60,8 @@ class Generation:
         """Share a file if the version before has the same and `share` allows it, else begin to write it."""
         content = digest(data)
         old = self.known.get(name)
-        if share and old is not None and old.content == content and old.size == len(data):
-            with contextlib.suppress(FileNotFoundError, StoreError):
-                if self.place.links:
-                    fetch(self.place, old)  # what is damaged is not shared but written again
+        if share and old is not None and old.size == len(data) and holds(self.place, old, content):
+            with contextlib.suppress(FileNotFoundError):
                 return self.share(name, old)
         self.files[name] = record = Record(f"{self.name}/{name}", len(data), checksum(data), content)
         self.work.start(self.place.write, record.key, [data])
@@ -115,6 +113,14 @@ def compatible(stored: StoredArray, place: Place, folder: str, grid: Grid, compr
         and stored.grid.chunk == grid.chunk
         and stored.grid.shape[2] == grid.shape[2]
     )
+
+
+def holds(place: Place, old: Record, content: bytes) -> bool:
+    """Tell whether a file of the store has this content, so that it can be shared by who has the content in memory.
+
+    What a disk has damaged since it was written is not shared but written again. A bucket answers for its objects.
+    """
+    return old.content == content and (not place.links or intact(place, old))
 
 
 def known(chunk: Chunk) -> Future[Chunk]:
@@ -210,11 +216,23 @@ class ChunkWriter:
         return self.block(key, plane[start:stop, first:last])
 
     def block(self, key: Key, values: Array) -> Chunk:
-        """Write a chunk from its values, or share it if the version before has the same."""
+        """Write a chunk from its values, or share it if the version before has the same.
+
+        Raises
+        ------
+        ValueError
+            If it has not the shape of its place in the grid.
+        """
+        (start, stop), (first, last) = self.grid.span(key, 0), self.grid.span(key, 2)
+        if values.shape != (stop - start, last - first):
+            raise ValueError(
+                f"rows {start} to {stop - 1}, wavelengths {first} to {last - 1} have shape {values.shape} instead of "
+                f"{(stop - start, last - first)}."
+            )
         block = self._padded(values)
         content = digest(block)
         old = self._before(key)
-        if old is not None and old.content == content:
+        if old is not None and holds(self.place, old, content):
             with contextlib.suppress(FileNotFoundError):
                 return self._shared(key, old)
         return self._written(key, encode(block, self.compression), content)

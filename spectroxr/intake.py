@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from spectroxr.axis import Axis
+from spectroxr.casting import as_declared
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.lazyplane import is_dask
 from spectroxr.schema import FLOATS, Array
@@ -124,9 +125,10 @@ def _one(value: Any, name: str | None) -> Incoming:
     if value is None:
         return Incoming(name, None)
     if hasattr(value, "dims") and hasattr(value, "coords"):
-        return _labelled(value, name, what)
-    array = check_spectra(value, what)
-    return Incoming(name, _three(array, what))
+        given = _labelled(value, name, what)
+    else:
+        given = Incoming(name, _three(check_spectra(value, what), what))
+    return replace(given, data=as_declared(given.data)) if is_dask(given.data) else given
 
 
 def _three(array: Array, what: str) -> Array:

@@ -50,7 +50,7 @@ class LocalPlace:
 
     def name_of(self, key: str) -> str:
         """Name a file for a message."""
-        return str(self.path_of(key)) if key else str(self.root)
+        return f"{self.root}/{key}" if key else str(self.root)
 
     def path_of(self, key: str) -> Path:
         """Return the path of a file."""

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from spectroxr.errors import StoreError
+from spectroxr.errors import StoreError, nearest
 from spectroxr.manifest import RESTORE, checksum, named
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "check",
     "fetch",
     "generation_name",
+    "intact",
     "open_place",
 ]
 
@@ -27,6 +28,10 @@ __all__ = [
 MANIFEST = "manifest.json"
 
 
+#: An object that is only checked is read in pieces of this size.
+_PIECE = 1 << 22
+#: The URLs that are understood.
+SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https", "memory", "file")
 #: CRC32C of whatever ends with its own CRC32C.
 _CLOSED = checksum(bytes(4))
 
@@ -162,9 +167,26 @@ def check(place: Place, record: Record, data: bytes) -> None:
         raise StoreError(
             f"{place.name_of(record.key)} has {len(data)} bytes instead of {record.size}; it is damaged. {RESTORE}"
         )
-    crc = checksum(data)
-    if crc != record.crc32c and not (crc == _CLOSED and data[-4:] == record.crc32c.to_bytes(4, "little")):
+    if not _fits(record, checksum(data), data[-4:]):
         raise StoreError(f"{place.name_of(record.key)} is damaged: its checksum does not match. {RESTORE}")
+
+
+def _fits(record: Record, crc: int, end: bytes) -> bool:
+    """Tell whether the checksum of an object, whose last four bytes are `end`, is what was recorded."""
+    return crc == record.crc32c or (crc == _CLOSED and end == record.crc32c.to_bytes(4, "little"))
+
+
+def intact(place: Place, record: Record) -> bool:
+    """Tell whether an object has the size and checksum that were recorded; it is read a few megabytes at a time."""
+    crc, end = 0, b""
+    try:
+        place.expect(record.key, record.size)
+        for start in range(0, record.size, _PIECE):
+            (part,) = place.read_ranges(record.key, [start], [min(start + _PIECE, record.size)])
+            crc, end = checksum(part, crc), (end + part[-4:])[-4:]
+    except (StoreError, OSError):
+        return False
+    return _fits(record, crc, end)
 
 
 def generation_name(number: int) -> str:
@@ -193,11 +215,17 @@ def open_place(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
     Raises
     ------
     ValueError
-        If options are given for a local path, or the URL makes no sense.
+        If options are given for a local path, it is empty, or the URL makes no sense.
+    TypeError
+        If it is neither text nor path-like.
     ImportError
         If the extra for object storage is not installed.
     """
-    text = os.fspath(path)
+    text = path if isinstance(path, str | bytes) else os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"a path is text or a pathlib.Path, not {text!r}; os.fsdecode makes text of bytes.")
+    if not text:
+        raise ValueError("the path is empty; '.' is the current folder.")
     if text.startswith("file://"):
         from urllib.parse import unquote
 
@@ -208,6 +236,9 @@ def open_place(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
     elif "://" in text:
         if wrong := re.findall(r"[?#]|%[0-9a-fA-F]{2}", text):
             raise ValueError(f"{text!r} has {' and '.join(wrong)}, which mean something else in a URL.")
+        scheme = text.partition("://")[0].lower()
+        if scheme not in SCHEMES:
+            raise ValueError(nearest(scheme, SCHEMES, f"kind of URL in {text!r}:"))
         from spectroxr.objectplace import ObjectPlace
 
         return ObjectPlace(text, dict(storage_options or {}))

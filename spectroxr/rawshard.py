@@ -7,10 +7,12 @@ of each, little-endian u64) and its CRC32C follow. The last inner chunk is padde
 
 from __future__ import annotations
 
+import mmap
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -43,7 +45,13 @@ def _blocks(planes: Sequence[Any], dtype: np.dtype[Any]) -> Iterator[Array]:
     for start in range(0, rows, step):
         block = scratch[: min(step, rows - start)]
         for number, plane in enumerate(planes):
-            block[:, number] = plane[start : start + step]
+            part = plane[start : start + step]
+            if part.shape != (len(block), width):
+                raise ValueError(
+                    f"rows {start} to {start + len(block) - 1} of processing {number} have shape {part.shape} instead "
+                    f"of {(len(block), width)}."
+                )
+            block[:, number] = part
         yield block
 
 
@@ -134,11 +142,7 @@ class RawShard:
         return prod(self.inner_shape) * self.dtype.itemsize
 
     def _index(self) -> bytes:
-        index = np.empty((self._count, 2), "<u8")
-        index[:, 0] = np.arange(self._count, dtype="<u8") * np.uint64(self._inner_bytes)
-        index[:, 1] = self._inner_bytes
-        data = index.tobytes()
-        return data + checksum(data).to_bytes(4, "little")
+        return _index(self._count, self._inner_bytes)
 
     def parts(self, planes: Sequence[Any]) -> Iterator[Any]:
         """Yield the file piece by piece; each piece is valid until the next.
@@ -161,7 +165,7 @@ class RawShard:
             state.update(block.data)
         return state.digest()
 
-    def map(self, path: Path) -> Array:
+    def map(self, path: str) -> Array:
         """Map the file read-only.
 
         Returns
@@ -175,11 +179,25 @@ class RawShard:
             If the file has another size, or its index is damaged.
         """
         end, index = self._count * self._inner_bytes, self._index()
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
+        # not numpy.memmap, which takes longer than all else: a store that has grown has hundreds of such files
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
             if size != end + len(index):
                 raise StoreError(f"{path} has {size} bytes instead of {end + len(index)}. {RESTORE}")
-            file.seek(end)
-            if file.read() != index:
+            if os.pread(descriptor, len(index), end) != index:
                 raise StoreError(f"{path} is damaged: the index at its end does not match. {RESTORE}")
-            return np.asarray(np.memmap(file, dtype=self.dtype, mode="r", shape=self.shape))
+            whole = mmap.mmap(descriptor, end, access=mmap.ACCESS_READ)
+        finally:
+            os.close(descriptor)
+        return np.ndarray(self.shape, self.dtype, whole)
+
+
+@lru_cache(maxsize=64)
+def _index(count: int, size: int) -> bytes:
+    """Return the index of so many inner chunks of `size` bytes: those of a source that grew have the same."""
+    index = np.empty((count, 2), "<u8")
+    index[:, 0] = np.arange(count, dtype="<u8") * np.uint64(size)
+    index[:, 1] = size
+    data = index.tobytes()
+    return data + checksum(data).to_bytes(4, "little")

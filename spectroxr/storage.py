@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,6 +87,8 @@ def write_store(
         If `path` holds something else or a store of the other format,
         or if the snapshot is inconsistent or has something that cannot be stored.
     """
+    if not isinstance(compression, str | None):
+        raise TypeError(f"compression is one of {', '.join(map(repr, LEVELS))} or None, not {compression!r}.")
     if compression is not None and compression not in LEVELS:
         raise ValueError(nearest(compression, LEVELS, "compression").rstrip(".") + " or None.")
     if format not in ("zarr", "npy"):
@@ -131,7 +134,10 @@ def committed(saved: Saved) -> bool:
 
 
 def _check_folder(root: Path, path: object, format: str) -> None:
-    """Refuse a folder that is not a store of this format, nor empty."""
+    """Refuse a folder that is inside a store, or not a store of this format, nor empty."""
+    around = next((folder for folder in root.parents if _is_store(folder)), None)
+    if around is not None:
+        raise StoreError(f"{path} is inside the store {around}, which may remove what is in it; save elsewhere")
     present = _format_of(root)
     if present is None and any(one.name not in (f"{MANIFEST}.tmp", NEXT) for one in root.iterdir()):
         raise StoreError(f"{path} holds something else than a spectroxr store; save elsewhere")
@@ -292,6 +298,13 @@ def _format_of(root: Path) -> str | None:
     if found is not None and found.data is not None:
         unsealed(found.data, found.root / DESCRIPTION)
     return None if found is None else "npy"
+
+
+def _is_store(folder: Path) -> bool:
+    """Tell whether a folder is a store of any format, as far as it can be seen."""
+    with contextlib.suppress(StoreError, OSError):
+        return _format_of(folder) is not None
+    return False
 
 
 def _check(snapshot: Snapshot, where: str) -> None:

@@ -67,23 +67,27 @@ class StoredArray:
             return None
         return self.record(key)
 
-    def map(self, group: int) -> Array:
-        """Map an uncompressed chunk of a local store, ``(row, processing, wavelength)``, read-only.
+    def maps(self) -> list[Array]:
+        """Map the uncompressed chunks of a local store, each ``(row, processing, wavelength)``, read-only.
 
         Raises
         ------
         StoreError
-            If the file is missing, has another size, or its index is damaged.
+            If a file is missing, has another size, or its index is damaged.
         """
+        rows, processings, width = self.grid.shape
+        each, shard = max(1, self.grid.chunk[1]), self.shard
         if not all(self.grid.counts):
-            rows, processings, width = self.grid.shape
-            return np.empty((rows, min(processings, self.grid.chunk[1]), width), self.grid.dtype)
-        record = self.record((0, group, 0))
-        path: Any = self.place.path_of(record.key)  # type: ignore[attr-defined]
-        try:
-            return self.shard.map(path)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise StoreError(f"{path} is missing from the store. {RESTORE}") from error
+            sizes = [min(each, processings - first) for first in range(0, processings, each)]
+            return [np.empty((rows, size, width), self.grid.dtype) for size in sizes]
+        found = []
+        for key in self.grid:
+            path = self.place.name_of(self.table.name(self.grid.number(key), self.folder, key))
+            try:
+                found.append(shard.map(path))
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise StoreError(f"{path} is missing from the store. {RESTORE}") from error
+        return found
 
     def read(self, rows: Picks, positions: Sequence[int], bands: Picks, out: Array, workers: int | None = None) -> None:
         """Read cells into `out`, shape ``(n, processing, wavelength)``; only the chunks that hold them are read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -18,11 +19,18 @@ from spectroxr.history import History, Version, read_history
 from spectroxr.localplace import LocalPlace
 from spectroxr.place import Entry, Place, Record, fetch
 from spectroxr.schema import INDEX_SCHEMA
+from spectroxr.sidetables import DOCUMENTS, TABLES
 from spectroxr.snapshot import Snapshot
 from spectroxr.threads import in_threads
 from spectroxr.zarrstore import contents_of, snapshot_of
 
 __all__ = ["vacuum_store", "verify_version"]
+
+#: The files of a generation.
+_WRITTEN = re.compile(
+    rf"claim|(version|features\.refs|{'|'.join(DOCUMENTS)})\.json|features\.zarr/.+"
+    rf"|tables/(index|holes|chunks|{'|'.join(TABLES)})(\.\d+)?\.parquet"
+)
 
 
 def verify_version(place: Place, version: Version, seen: dict[str, str | None] | None = None) -> list[str]:
@@ -150,10 +158,15 @@ def vacuum_store(place: Place, keep: int, older_than: float) -> int:
             place.commit(sealed, history.token, lambda data: data == sealed)
         current = {version.generation for version in kept}
         useless: list[Entry] = []
+        emptied = []
         for generation in place.generations():
             if generation in current:
                 continue
-            for entry in place.entries(generation):
+            entries = list(place.entries(generation))
+            if generation not in dropped and not all(map(_from_a_save, entries)):
+                continue  # a folder of somebody else's that is called like one of ours
+            emptied.append(generation)
+            for entry in entries:
                 settled = generation in dropped or isinstance(place, LocalPlace) or entry.age > older_than
                 if settled and entry.key not in needed:
                     useless.append(entry)
@@ -161,10 +174,14 @@ def vacuum_store(place: Place, keep: int, older_than: float) -> int:
         place.tidy()
         groups = [entry for entry in useless if entry.key.endswith("zarr.json")]
         freed = place.remove(groups) + place.remove([entry for entry in useless if entry not in groups])
-        for generation in place.generations() if isinstance(place, LocalPlace) else ():
-            if generation not in current:
-                place.discard(generation)
+        for generation in emptied if isinstance(place, LocalPlace) else ():
+            place.discard(generation)
     return freed
+
+
+def _from_a_save(entry: Entry) -> bool:
+    """Tell whether a file has the name of one that a save writes: all that a save which was killed has left do."""
+    return _WRITTEN.fullmatch(entry.key.partition("/")[2]) is not None
 
 
 def _keys(place: Place, version: Version) -> list[str]:

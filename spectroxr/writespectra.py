@@ -11,7 +11,17 @@ import numpy as np
 
 from spectroxr.chunks import Grid, Key, chunk_name, fitted
 from spectroxr.errors import StoreError
-from spectroxr.generation import Chunk, ChunkWriter, Generation, WrittenLater, compatible, known, lasts, table_of
+from spectroxr.generation import (
+    Chunk,
+    ChunkWriter,
+    Generation,
+    WrittenLater,
+    compatible,
+    holds,
+    known,
+    lasts,
+    table_of,
+)
 from spectroxr.lazyplane import DaskPlane
 from spectroxr.manifest import RESTORE, checksum
 from spectroxr.place import Record
@@ -149,7 +159,7 @@ def _staying(
             if record.content is not None:
                 content = shard.digest(source.planes[some])
                 _check_read(origin, shard, key, content)
-                if record.content == content:
+                if holds(out.place, record, content):
                     found[key] = record
                     break
     return found

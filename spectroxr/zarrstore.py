@@ -118,11 +118,9 @@ def _check_base(place: Place, history: History, base: Version | None) -> None:
 
 def _claimed(place: Place, history: History) -> str:
     """Take the first free generation after the current one."""
-    number = history.current.number if history.current else 0
-    taken = [int(name) for name in place.generations()] if isinstance(place, LocalPlace) else []
-    number = max([number, *taken]) + 1
-    while not place.claim(generation_name(number)):
-        number = max([number, *(int(name) for name in place.generations())]) + 1
+    number = (history.current.number if history.current else 0) + 1
+    while not place.claim(generation_name(number)):  # what a save that failed has left keeps its number
+        number += 1
     return generation_name(number)
 
 
@@ -321,9 +319,7 @@ def _with_planes(place: Place, source: StoredSource) -> SourceSnapshot:
     stored = tuple(array.plane(position) for position in range(array.grid.shape[1]))
     planes: tuple[Any, ...] = stored
     if array.compression is None and isinstance(place, LocalPlace):
-        step = max(1, array.grid.chunk[1])
-        blocks = [array.map(group) for group in range(-(-array.grid.shape[1] // step))]
-        planes = tuple(block[:, k] for block in blocks for k in range(block.shape[1]))
+        planes = tuple(block[:, k] for block in array.maps() for k in range(block.shape[1]))
     return SourceSnapshot(
         name=source.name,
         planes=planes,

@@ -1,10 +1,12 @@
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -288,9 +290,10 @@ def test_every_name_of_the_result_is_known_as_such():
     ds = built(8, 7)
     found = bulk.statistics(ds, by="site", quantiles=[0.5])
     assert {*found.variables, *found.dims} - {"site"} == {*bulk._TAKEN}
-    for name in ("processing", "wavelength"):
-        with pytest.raises(UnknownNameError, match=f"unknown column '{name}'"):
-            bulk.statistics(ds, by=name)
+    with pytest.raises(UnknownNameError, match="unknown column 'wavelength'"):
+        bulk.statistics(ds, by="wavelength")
+    with pytest.raises(ValueError, match="by groups samples, which have several processings"):
+        bulk.statistics(ds, by="processing")
     for name in ("row", "sample", "origin", "partition", "group", "branch"):
         some = bulk.statistics(ds, by=name, quantiles=[0.5])
         assert some["mean"].dims == (name, "processing", "wavelength") and some["count"].sum() == 8
@@ -454,3 +457,113 @@ def test_a_worker_that_dies_while_saving_is_replaced(tmp_path):
             SpectroDataset.load("memory://of-one-process/a")
     SpectroDataset.verify(tmp_path / "a")
     np.testing.assert_array_equal(SpectroDataset.load(tmp_path / "a").x({"processing": "lazy"})[0], values)
+
+
+def narrower(block):
+    return np.diff(block, axis=1)
+
+
+def one_wide(block):
+    return block[:, :1]
+
+
+def fewer_rows(block):
+    return block[1:] if len(block) > 1 else block
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize(("change", "found"), [(narrower, (5, 2)), (one_wide, (5, 1)), (fewer_rows, (4, 3))])
+@pytest.mark.parametrize("checked", [True, False], ids=["as it is read", "as it is written"])
+def test_dask_blocks_of_another_shape_than_dask_knows_are_refused(
+    tmp_path, monkeypatch, compression, change, found, checked
+):
+    x = np.arange(60, dtype="f4").reshape(20, 3)
+    ds = SpectroDataset()
+    ds.add_features({"nir": x})
+    ds.save(tmp_path / "store", compression=compression)
+    if not checked:  # what writes chunks does not rely on it
+        monkeypatch.setattr("spectroxr.adding.as_declared", lambda array: array)
+    blocks = da.from_array(x, chunks=(5, 3)).map_blocks(change, dtype="f4", meta=np.empty((0, 0), "f4"))
+    ds.update_x({"nir": blocks}, range(20), "changed")
+    with pytest.raises(ValueError, match=re.escape(f"shape {found} instead of (5, 3)") if checked else "instead of"):
+        ds.save(tmp_path / "store", compression=compression)
+    assert SpectroDataset.versions(tmp_path / "store").height == 1
+    if checked:
+        with pytest.raises(ValueError, match="instead of"):
+            np.asarray(ds.x({"processing": "changed"})[0])
+        with pytest.raises(ValueError, match=re.escape(f"{(found[0], 1, found[1])} instead of (5, 1, 3)")):
+            SpectroDataset().add_features({"nir": blocks})
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "said"),
+    [
+        (lambda x: x.astype("f8") * 1e300, ValueError, "cannot hold"),
+        (lambda x: np.full(x.shape, 10**39, "f8"), ValueError, r"1e\+39"),
+        (lambda x: x * 1j, TypeError, "complex64"),
+        (lambda x: x.astype(str), TypeError, "real numbers"),
+        (lambda x: np.ma.masked_less(x, 3), TypeError, "masked"),
+        (lambda x: None, ValueError, r"made \(\)"),
+    ],
+)
+@pytest.mark.parametrize("chunks", [None, "auto"])
+def test_results_that_cannot_be_stored_as_they_are_are_refused(tmp_path, made, error, said, chunks):
+    ds = SpectroDataset()
+    ds.add_features({"nir": np.arange(60, dtype="f4").reshape(20, 3)})
+    ds.save(tmp_path / "store")
+    ds = SpectroDataset.load(tmp_path / "store", chunks=chunks)
+
+    def transform_and_save():
+        bulk.transform(ds, made, "made")
+        ds.save(tmp_path / "store")
+
+    with pytest.raises(error, match=said):
+        transform_and_save()
+    assert SpectroDataset.versions(tmp_path / "store").height == 1
+
+
+def test_dask_blocks_of_another_dtype_are_rounded_or_refused():
+    x = np.arange(60, dtype="f4").reshape(20, 3)
+    ds = SpectroDataset()
+    ds.add_features({"nir": x})
+    for factor, fits in ((0.1, True), (1e300, False)):
+        wide = da.from_array(x, chunks=(5, 3)).map_blocks(lambda b, k=factor: b.astype("f8") * k, dtype="f4")
+        ds.update_x({"nir": wide}, range(20), str(factor))
+        if fits:
+            np.testing.assert_array_equal(ds.x({"processing": "0.1"})[0], (x.astype("f8") * 0.1).astype("f4"))
+            continue
+        with pytest.raises(ValueError, match="cannot hold"):
+            np.asarray(ds.x({"processing": "1e+300"})[0])
+
+
+def test_infinities_that_a_function_makes_are_kept_and_whole_numbers_are_cast():
+    ds = SpectroDataset()
+    ds.add_features({"nir": np.arange(1, 7, dtype="f4").reshape(2, 3)})
+    bulk.transform(ds, lambda x: np.where(x > 5, np.inf, x.astype("f8")), "inf")
+    bulk.transform(ds, lambda x: (10 * x).astype("i8"), "ten")
+    assert ds.x({"processing": "inf"})[0].tolist() == [[1, 2, 3], [4, 5, np.inf]]
+    assert ds.x({"processing": "ten"})[0].tolist() == [[10, 20, 30], [40, 50, 60]]
+
+
+def test_batches_say_what_is_wrong_when_they_are_asked_for():
+    ds = built(40, 7)
+    for rows in (2.5, "3", True):
+        with pytest.raises(TypeError, match="rows is a whole number"):
+            bulk.batches(ds, rows=rows)
+    with pytest.raises(ValueError, match="rows is at least 1, not -1"):
+        bulk.batches(ds, rows=-1)
+    with pytest.raises(UnknownNameError, match="protein"):
+        bulk.batches(ds, target="protien")
+    with pytest.raises(UnknownNameError, match="nir"):
+        bulk.batches(ds, {"source": "nri"})
+    with pytest.raises(ValueError, match="2d"):
+        bulk.batches(ds, layout="2D")
+    assert len(list(bulk.batches(ds, rows=np.int64(30), target="fat"))) == 2
+
+
+def test_what_is_no_function_and_what_makes_no_groups_is_said():
+    ds = built(40, 7)
+    with pytest.raises(TypeError, match="a function of spectra is wanted"):
+        bulk.transform(ds, None, "made")
+    with pytest.raises(ValueError, match="by groups samples"):
+        bulk.statistics(ds, by="processing")

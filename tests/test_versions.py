@@ -1,16 +1,20 @@
 """Versions of a store: what is shared, what is written, and what is read."""
 
+import cProfile
 import os
+import pstats
 import re
 import sys
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import xarray as xr
 
-from spectroxr import ConflictError, NoViewError, SpectroDataset, StoreError, UnknownNameError, localplace
+from spectroxr import ConflictError, NoViewError, SpectroDataset, StoreError, UnknownNameError, localplace, place
+from spectroxr.manifest import checksum
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "stores"))
 import make
@@ -396,3 +400,146 @@ def test_links_that_a_file_system_lacks_are_copies(tmp_path, monkeypatch):
     SpectroDataset.vacuum(tmp_path / "a")
     SpectroDataset.verify(tmp_path / "a")
     np.testing.assert_array_equal(SpectroDataset.load(tmp_path / "a").x()[0], ds.x()[0])
+
+
+@pytest.mark.parametrize("compression", ["zstd", None])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_was_damaged_since_is_not_shared_but_written_again(tmp_path, written, compression, fresh):
+    path, ds = tmp_path / "store", built()
+    ds.save(path, compression=compression)
+    chunk = "features.zarr/nir/spectra/c/0/0/0"
+    data = bytearray((path / "000001" / chunk).read_bytes())
+    data[1000] ^= 1  # the size stays
+    with open(path / "000001" / chunk, "r+b") as file:
+        file.write(data)
+    written.clear()
+    (built() if fresh else ds).save(path, compression=compression, overwrite=True)
+    assert {name for name in written if "/spectra/" in name} == {chunk}
+    SpectroDataset.verify(path, version=2)
+    np.testing.assert_array_equal(SpectroDataset.load(path).x({"source": "nir"})[0], ds.x({"source": "nir"})[0])
+    with pytest.raises(StoreError, match="000001"):
+        SpectroDataset.verify(path, version=1)
+
+
+def test_large_files_are_checked_piece_by_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr("spectroxr.place._PIECE", 7)
+    where = place.open_place(tmp_path)
+    data = bytes(range(20))
+    where.write("whole", [data])
+    record = place.Record("whole", 20, checksum(data))
+    assert place.intact(where, record)
+    for crc in (0, checksum(data) ^ 1):
+        assert not place.intact(where, replace(record, crc32c=crc))
+    for size in (19, 21):
+        assert not place.intact(where, replace(record, size=size))
+    assert not place.intact(where, replace(record, key="gone"))
+    for end in range(1, 15):  # one that ends with the checksum of the rest, as compressed chunks do
+        body = bytes(range(end))
+        where.write("closed", [body, checksum(body).to_bytes(4, "little")])
+        assert place.intact(where, place.Record("closed", end + 4, checksum(body)))
+        assert not place.intact(where, place.Record("closed", end + 4, checksum(body) ^ 1))
+
+
+def test_spectra_that_are_not_in_memory_are_shared_unread(tmp_path, read):
+    path, ds = tmp_path / "store", built()
+    ds.save(path)
+    lazy = SpectroDataset.load(path)
+    read.clear()
+    lazy.save(path)
+    assert not [name for name in read if "/spectra/c" in name]
+
+
+def test_folders_that_are_called_like_versions_stay_and_count_for_nothing(tmp_path):
+    path, ds = tmp_path / "store", built(20, 10)
+    ds.save(path)
+    mine = [path / name for name in ("20261124/measured.csv", "20261125/tables/measured.parquet", "000007/notes.txt")]
+    for file in mine:
+        file.parent.mkdir(parents=True)
+        file.write_text("kept")
+    left = path / "000002"  # of a save that was killed
+    (left / "tables").mkdir(parents=True)
+    (left / "tables/index.1.parquet").write_text("half")
+    (left / "features.zarr/nir/spectra/c/0/0").mkdir(parents=True)
+    (path / "000005").mkdir()  # killed at once
+    assert ds.save(path) == 3
+    assert SpectroDataset.vacuum(path) > 0
+    assert all(file.read_text() == "kept" for file in mine)
+    assert not left.exists() and not (path / "000005").exists() and not (path / "000001").exists()
+    assert [ds.save(path) for _ in range(4)] == [4, 5, 6, 8]
+    SpectroDataset.verify(path)
+
+
+@pytest.mark.parametrize("format", ["zarr", "npy"])
+def test_no_store_is_saved_inside_another(tmp_path, format):
+    ds = built(20, 10)
+    ds.save(tmp_path / "store", format=format)
+    before = sorted(tmp_path.rglob("*"))
+    for inside in ("000001", "000001/mine", "notes/mine"):
+        with pytest.raises(StoreError, match="is inside the store"):
+            ds.save(tmp_path / "store" / inside)
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "manifest.json").write_text('{"name": "of something else"}')
+    ds.save(tmp_path / "beside")
+
+
+def grown(path, count):
+    """Save a source that has grown to `count` processings, each in a file of its own."""
+    ds = built(20, 10)
+    ds.save(path, compression=None)
+    for k in range(1, count):
+        ds.update_x({"nir": ds.x({"source": "nir", "processing": "raw"})[0] + k}, range(20), f"p{k}")
+        if k < 3 or k == count - 1:
+            ds.save(path, compression=None)
+    return ds
+
+
+def test_every_file_of_a_grown_source_is_mapped_and_looked_at(tmp_path):
+    path = tmp_path / "store"
+    ds = grown(path, 8)
+    one = SpectroDataset.load(path)
+    for k in range(1, 8):
+        (x,) = one.x({"source": "nir", "processing": f"p{k}"}, copy=False)
+        np.testing.assert_array_equal(x, ds.x({"source": "nir", "processing": f"p{k}"})[0])
+        assert not x.flags.writeable
+    last = sorted(path.iterdir())[-2] / "features.zarr/nir/spectra/c/0"
+    assert len(list(last.iterdir())) == 8
+    for file in sorted(last.rglob("*")):
+        if file.is_file():
+            whole = file.read_bytes()
+            for damaged, said in ((whole[:-1], "bytes instead of"), (whole[:-1] + b"?", "damaged"), (None, "missing")):
+                file.unlink()
+                if damaged is not None:
+                    file.write_bytes(damaged)
+                with pytest.raises(StoreError, match=f"{re.escape(str(file))}.*{said}"):
+                    SpectroDataset.load(path)
+                file.write_bytes(whole)
+    SpectroDataset.verify(path, version=-1)
+
+
+def test_a_file_more_costs_few_calls_to_open(tmp_path):
+    calls = []
+    for count in (10, 40):
+        grown(tmp_path / str(count), count)
+        SpectroDataset.load(tmp_path / str(count))
+        profile = cProfile.Profile()
+        profile.runcall(SpectroDataset.load, tmp_path / str(count))
+        calls.append(pstats.Stats(profile).total_calls)
+    assert (calls[1] - calls[0]) / 30 < 170  # numpy.memmap and the index of each file by itself took 210
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "error", "said"),
+    [
+        ("s", {"chunks": 5}, TypeError, "chunks is a dict of sizes"),
+        ("s", {"compression": ["zstd"]}, TypeError, "compression is one of 'zstd'"),
+        ("s", {"compression": False}, TypeError, "or None, not False"),
+        ("", {}, ValueError, "the path is empty"),
+        (b"s", {}, TypeError, "a path is text"),
+        ("s4://b/x", {}, ValueError, "unknown kind of URL in 's4://b/x': 's4'. Did you mean 's3'"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(tmp_path, monkeypatch, path, options, error, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=re.escape(said)):
+        built(20, 10).save(path, **options)
+    assert not [*tmp_path.iterdir()]
