@@ -380,7 +380,7 @@ class SpectroDataset:
         version : int, optional
             A number that `versions` lists; negative ones count from the newest (default: the newest).
         verify : bool, default False
-            Check every file first. Without it, each file is checked when it is read, but for spectra that are mapped.
+            Check every file first. Without it, each is checked when it is read, but uncompressed spectra for size only.
         lazy : bool, default True
             False reads all spectra into memory at once.
         chunks : None, "auto", int or dict, optional
