@@ -338,7 +338,8 @@ class SpectroDataset:
         Raises
         ------
         ConflictError
-            If another writer saved to the store first; nothing of theirs is changed.
+            If another writer saved to the store first, this one or a copy of the one that the dataset comes from;
+            nothing of theirs is changed. A dataset that comes from elsewhere is saved on top of what is there.
         FileExistsError, StoreError
             If there is something at `path` that is not such a store, or it cannot be written.
         OSError

@@ -109,9 +109,9 @@ def write_store(
             raise ValueError(f"format='npy' is for local folders; save {path} with format='zarr'.")
         write_npy(place.root, snapshot)
         return None
-    base = (bases or {}).get(place)
-    version = None if base is None else base.version
-    return write_zarr(place, snapshot, compression, sizes, message, version, overwrite, sent)
+    known = {where: saved.version for where, saved in (bases or {}).items()}
+    base = known.pop(place, None)
+    return write_zarr(place, snapshot, compression, sizes, message, base, overwrite, sent, list(known.values()))
 
 
 def committed(saved: Saved) -> bool:
