@@ -367,7 +367,8 @@ class SpectroDataset:
         Raises
         ------
         ConflictError
-            If another writer saved to the store first; nothing of theirs is changed.
+            If another writer saved to the store first, this one or a copy of the one that the dataset comes from;
+            nothing of theirs is changed. A dataset that comes from elsewhere is saved on top of what is there.
         FileExistsError, StoreError
             If there is something at `path` that is not such a store, or it cannot be written.
         OSError
@@ -409,7 +410,7 @@ class SpectroDataset:
         version : int, optional
             A number that `versions` lists; negative ones count from the newest (default: the newest).
         verify : bool, default False
-            Check every file first. Without it, each file is checked when it is read, but for spectra that are mapped.
+            Check every file first. Without it, each is checked when it is read, but uncompressed spectra for size only.
         lazy : bool, default True
             False reads all spectra into memory at once.
         chunks : None, "auto", int or dict, optional

@@ -109,16 +109,16 @@ def write_store(
             raise FileExistsError(f"{path} is a file; a store is a folder: choose another path")
     elif format == "npy":
         raise ValueError(f"format='npy' is for local folders; save {path} with format='zarr'.")
-    base = (bases or {}).get(place)
-    version = None if base is None else base.version
+    known = {where: saved.version for where, saved in (bases or {}).items()}
+    base = known.pop(place, None)
     sent = [] if sent is None else sent
     with place.writing():  # both formats hold the same lock, and look at the folder when they have it
         if isinstance(place, LocalPlace):
             _check_folder(place.root, path, format)
             if format == "npy":
-                return write_npy(place, snapshot, version, overwrite, sent)
+                return write_npy(place, snapshot, base, overwrite, sent)
             npystore.clear(place.root)
-        return write_zarr(place, snapshot, compression, sizes, message, version, overwrite, sent)
+        return write_zarr(place, snapshot, compression, sizes, message, base, overwrite, sent, list(known.values()))
 
 
 def committed(saved: Saved) -> bool:

@@ -57,6 +57,7 @@ def write_zarr(
     base: Version | None,
     overwrite: bool = False,
     sent: list[Saved] | None = None,
+    elsewhere: Sequence[Version] = (),
 ) -> Saved:
     """Save a snapshot as the new current version of a store.
 
@@ -76,6 +77,8 @@ def write_zarr(
         Save all the same then.
     sent : list, optional
         Gets what is saved just before it is committed, for whom an error comes after that.
+    elsewhere : sequence of Version
+        Those of other places that the snapshot comes from. A store that has one of them is a copy.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def write_zarr(
         if history is None:
             history = read_history(place) or History(())
         if not overwrite:
-            _check_base(place, history, base)
+            _check_base(place, history, base or _copied(history, elsewhere))
         generation = _claimed(place, history)
         saved = _write_version(place, snapshot, compression, chunks, message, history, generation, base, sent)
     except BaseException as error:
@@ -114,6 +117,12 @@ def _check_base(place: Place, history: History, base: Version | None) -> None:
         "saving it would leave out what was saved since. Load the store again and repeat your changes on that, save "
         "elsewhere, or save with overwrite=True: the versions before stay readable by load(path, version=...)."
     )
+
+
+def _copied(history: History, elsewhere: Sequence[Version]) -> Version | None:
+    """Return the newest version that a store has in common with those of other places."""
+    stamps = {version.stamp for version in elsewhere if version.record is not None}  # format 1 has no time to tell by
+    return next((version for version in reversed(history.versions) if version.stamp in stamps), None)
 
 
 def _claimed(place: Place, history: History) -> str:

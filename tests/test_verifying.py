@@ -713,3 +713,21 @@ def test_any_table(saved, tmp_path, name):
         check(forged(saved, tmp_path, table(name, lambda _, other=other: other)), named=False)
     for data in (b"", b"x", b"PAR1", b"PAR1" * 10):
         check(forged(saved, tmp_path, lambda store, data=data: store.put(f"tables/{name}.parquet", data)))
+
+
+@pytest.mark.parametrize("chunks", [None, "auto"])
+def test_uncompressed_spectra_are_checked_by_verify_only(tmp_path, chunks):
+    """As docs/storage.md says, of mapped spectra and of those read by ranges."""
+    ds = SpectroDataset()
+    ds.add_features({"nir": np.ones((20, 10), "f4")})
+    ds.save(tmp_path / "store", compression=None)
+    (file,) = tmp_path.rglob("spectra/c/0/0/0")
+    data = bytearray(file.read_bytes())
+    data[40] ^= 1
+    file.write_bytes(data)
+    loaded = SpectroDataset.load(tmp_path / "store", chunks=chunks)
+    assert (np.asarray(loaded.x()[0]) != 1).sum() == 1
+    with pytest.raises(StoreError, match="checksum"):
+        SpectroDataset.verify(tmp_path / "store")
+    with pytest.raises(StoreError, match="checksum"):
+        SpectroDataset.load(tmp_path / "store", verify=True)

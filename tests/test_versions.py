@@ -4,6 +4,7 @@ import cProfile
 import os
 import pstats
 import re
+import shutil
 import sys
 import tarfile
 from dataclasses import replace
@@ -543,3 +544,26 @@ def test_options_that_make_no_sense_are_named(tmp_path, monkeypatch, path, optio
     with pytest.raises(error, match=re.escape(said)):
         built(20, 10).save(path, **options)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_copied_store_knows_the_versions_it_was_copied_with(tmp_path):
+    ds = built(20, 10)
+    assert [ds.save(tmp_path / "a") for _ in range(2)] == [1, 2]
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    mine, theirs = SpectroDataset.load(tmp_path / "a"), SpectroDataset.load(tmp_path / "b")
+    old = SpectroDataset.load(tmp_path / "a", version=1)
+    assert theirs.save(tmp_path / "b") == 3
+    for late, number in ((mine, 2), (old, 1)):
+        with pytest.raises(ConflictError, match=f"has version 3 now; this dataset comes from version {number}"):
+            late.save(tmp_path / "b")
+    assert mine.save(tmp_path / "b", overwrite=True) == 4
+    assert SpectroDataset.load(tmp_path / "a").save(tmp_path / "c") == 1  # nothing there to come from
+    SpectroDataset.verify(tmp_path / "b")
+
+
+def test_a_dataset_from_elsewhere_becomes_the_next_version_and_nothing_is_lost(tmp_path):
+    first, second = built(20, 10), built(30, 10)
+    first.save(tmp_path / "a")
+    second.save("memory://elsewhere")
+    assert SpectroDataset.load("memory://elsewhere").save(tmp_path / "a") == 2
+    assert [len(SpectroDataset.load(tmp_path / "a", version=k)) for k in (1, 2)] == [20, 30]
