@@ -9,13 +9,14 @@ import numpy as np
 import polars as pl
 
 from spectroxr.lazyread import any_dask
+from spectroxr.matching import matching
 from spectroxr.schema import Array, Filter
-from spectroxr.selection import Selection
+from spectroxr.selection import Selection, nothing
 
 if TYPE_CHECKING:
     from spectroxr.dataset import SpectroDataset
 
-__all__ = ["blocks", "of_one_source", "reduced", "rows_of"]
+__all__ = ["blocks", "of_one_processing", "of_one_source", "pieces", "reduced", "rows_of"]
 
 #: A block that is read here has about this many bytes.
 _BLOCK_BYTES = 1 << 24
@@ -42,6 +43,20 @@ def of_one_source(ds: SpectroDataset, filter: Filter, source: str | None, proces
     chosen = features.resolver.resolve(wanted, features.cells.epoch, only)
     if len(chosen.sources) != 1:
         raise ValueError(f"{list(chosen.sources)} are selected; name one with source=...")
+    return chosen
+
+
+def of_one_processing(ds: SpectroDataset, filter: Filter, source: str | None, processing: str | None) -> Selection:
+    """Return the selection of a filter in one processing of one source.
+
+    Raises
+    ------
+    ValueError
+        If several sources or processings are selected and none is named, or nothing matches.
+    """
+    chosen = of_one_source(ds, filter, source, processing)
+    if len(chosen.processings) != 1:
+        raise ValueError(f"processings {list(chosen.processings)} are selected; name one with processing=...")
     return chosen
 
 
@@ -94,3 +109,32 @@ def reduced(
         pairs = [joining(*tasks[k : k + 2]) for k in range(0, len(tasks) - 1, 2)]
         tasks = pairs + (tasks[-1:] if len(tasks) % 2 else [])
     return ask.compute(tasks[0])[0]
+
+
+def pieces(ds: SpectroDataset, filter: Filter) -> list[Selection]:
+    """Return what a filter selects as one selection per source and processing, of the samples that have it.
+
+    Unlike the selection of `x` they need not be rectangular together: holes are left out.
+
+    Raises
+    ------
+    UnknownNameError, TypeError
+        If the filter names something that does not exist, or does not fit.
+    ValueError
+        If nothing matches.
+    """
+    resolver = ds.features.resolver
+    index = resolver.index
+    parsed = resolver.parse(filter)
+    sources, bands = resolver.pick(parsed)
+    lines = matching(index, resolver.side, parsed)
+    resolver.check_processings(filter)
+    found = []
+    for source in sources:
+        for name, samples in lines:
+            has = samples[~index.lacks(samples, name, source)]
+            if len(has):
+                found.append(resolver.select(has, (name,), (source,), {source: bands[source]}))
+    if not found:
+        raise nothing(filter)
+    return found

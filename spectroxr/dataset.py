@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import polars as pl
 
+from spectroxr import averaging, quality, sampling
 from spectroxr.encoding import encode_targets
 from spectroxr.features import FeatureBlock
 from spectroxr.folds import FoldsManager
@@ -447,6 +448,10 @@ class SpectroDataset:
         """
         return self.folds.get_data(None, layout, **options)
 
+    assign_partition = sampling.assign_partition
+    flag_outliers = quality.flag_outliers
+    check_spectra = quality.check_spectra
+    average = averaging.average
     cross_validate = cross_validate
     fit_predict = fit_predict
 

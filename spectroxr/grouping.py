@@ -9,7 +9,7 @@ import polars as pl
 
 from spectroxr.schema import Array
 
-__all__ = ["check_free", "groups_of"]
+__all__ = ["check_complete", "check_free", "groups_of"]
 
 #: Whole numbers from here on are not all float64.
 _WHOLE = 2**53
@@ -27,6 +27,25 @@ def check_free(name: str, taken: Sequence[str]) -> None:
         raise ValueError(
             f"column {name!r} is called like a part of the result ({', '.join(taken)}); give its values to add_meta "
             "under another name and group by that."
+        )
+
+
+def check_complete(column: pl.Series, samples: Array, what: str) -> None:
+    """Raise if one of `samples`, line by line those of `column`, has no value.
+
+    Raises
+    ------
+    ValueError
+        If so; the message says how many and names the first.
+    """
+    real = column.dtype.is_float()
+    lost = (column.is_null() | column.is_nan() if real else column.is_null()).to_numpy()
+    if lost.any():
+        # an expression that is null for a sample does not select it
+        test = f"pl.col({column.name!r}).is_not_{'nan' if real else 'null'}()"
+        raise ValueError(
+            f"{lost.sum()} of {len(samples)} samples have no {what} {column.name!r}, the first is sample "
+            f"{samples[lost][0]}; leave them out, for instance by the filter {{{column.name!r}: {test}}}."
         )
 
 

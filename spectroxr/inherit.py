@@ -9,7 +9,7 @@ from spectroxr.errors import UnknownNameError
 from spectroxr.index import Index
 from spectroxr.schema import Array
 
-__all__ = ["check_samples", "derived_from", "inherited", "spread"]
+__all__ = ["check_samples", "derived_from", "inherited", "roots_of", "spread"]
 
 
 def check_samples(table: pl.DataFrame, index: Index, what: str) -> pl.DataFrame:
@@ -77,6 +77,20 @@ def derived_from(origins: Array, samples: Array) -> Array:
         family = grown
     family[samples] = False
     return family
+
+
+def roots_of(origins: Array) -> Array:
+    """Return for each sample the original it was derived from, in any number of steps; itself if it is one.
+
+    Examples
+    --------
+    >>> roots_of(np.array([0, 1, 1, 2]))
+    array([0, 1, 1, 1])
+    """
+    roots = origins
+    while not np.array_equal(further := roots[roots], roots):
+        roots = further
+    return roots
 
 
 def inherited(values: pl.Series, origins: Array) -> pl.Series:

@@ -196,6 +196,10 @@ CALLS = {
     "versions": lambda d, p: d.versions(p / "t"),
     "verify": lambda d, p: d.verify(p / "t"),
     "vacuum": lambda d, p: d.vacuum(p / "t"),
+    "assign_partition": lambda d, p: d.assign_partition("random", test=2),
+    "flag_outliers": lambda d, p: d.flag_outliers(1, source="mir", method="t2"),
+    "check_spectra": lambda d, p: d.check_spectra(),
+    "average": lambda d, p: d.average("partition"),
     "log": lambda d, p: d.log("one"),
     "print_summary": lambda d, p: d.print_summary(),
 }
@@ -325,7 +329,7 @@ def test_damage_in_a_mapped_store_is_found_when_asked(ds, tmp_path):
 def test_lowest_versions_are_the_lower_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["demo"], *extras["cloud"], *extras["dask"]]
+    wanted = [*project["dependencies"], *extras["demo"], *extras["cloud"], *extras["dask"], *extras["learn"]]
     bounds = dict(re.fullmatch(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", line).groups() for line in wanted)
     pinned = dict(line.split("==") for line in (ROOT / ".ci" / "lowest.txt").read_text().split() if "==" in line)
     numbers = {name: [int(k) for k in (text + ".0.0").split(".")[:3]] for name, text in bounds.items()}
