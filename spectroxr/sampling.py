@@ -80,10 +80,10 @@ def assign_partition(
     Parameters
     ----------
     method : {"kennard_stone", "spxy", "stratified", "grouped", "random"}
-        ``kennard_stone``: the training samples cover the spectra evenly [1]_: first the two that are farthest apart,
+        ``kennard_stone``: the training samples cover the spectra evenly: first the two that are farthest apart,
         then again and again the one farthest from its nearest chosen one (Euclidean distances, all wavelengths).
-        ``spxy``: the same with the sum of the distances in the spectra and in the target, each divided by the largest
-        [2]_. ``stratified``: at random, each class of the target in the same proportion on both sides. ``random``: at
+        ``spxy``: the same with the sum of the distances in the spectra and in the target, each divided by the largest.
+        ``stratified``: at random, each class of the target in the same proportion on both sides. ``random``: at
         random. ``grouped``: at random, and `groups` must be given.
     test : float or int, default 0.25
         Size of the test set: a fraction between 0 and 1 (rounded to whole samples), or a number of samples. With
@@ -125,15 +125,10 @@ def assign_partition(
     Notes
     -----
     Augmented samples are never assigned themselves: they follow the sample they were derived from, selected or not.
-    Kennard-Stone and SPXY are those of astartes [3]_, and hold all pairs of distances: about 1.3 GB for 10 000 samples.
-    Equal distances are broken by the order of the samples. What is random comes from scikit-learn's
-    ``train_test_split``.
-
-    References
-    ----------
-    .. [1] Kennard, Stone, Technometrics 11 (1969) 137-148.
-    .. [2] Galvao et al., Talanta 67 (2005) 736-740.
-    .. [3] Burns et al., Journal of Open Source Software 8 (2023) 5996.
+    Kennard-Stone (Kennard, Stone, Technometrics 11 (1969) 137-148) and SPXY (Galvao et al., Talanta 67 (2005) 736-740)
+    are those of astartes (Burns et al., Journal of Open Source Software 8 (2023) 5996). They hold all pairs of
+    distances: 1.7 and 2.5 GB for 10 000 samples. Equal distances are broken by the order of the samples. What is random
+    comes from scikit-learn's ``train_test_split``.
 
     Examples
     --------
