@@ -325,10 +325,10 @@ def steps_of(transformers: Any) -> list[Callable[[Array], Any]]:
 
 def present(column: pl.Series) -> Array:
     """Tell for each value of a column whether there is one; NaN is none."""
-    there = column.is_not_null()
     if column.dtype.is_float():
-        there &= column.is_not_nan().fill_null(False)
-    elif isinstance(column.dtype, pl.List | pl.Array):
+        return np.asarray(~np.isnan(column.to_numpy()))
+    there = column.is_not_null()
+    if isinstance(column.dtype, pl.List | pl.Array):
         numbers = column if isinstance(column.dtype, pl.List) else column.arr.to_list()
         if numbers.dtype.inner.is_float():  # type: ignore[attr-defined]
             there &= ~numbers.list.eval(pl.element().is_null() | pl.element().is_nan()).list.any().fill_null(True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,8 +115,6 @@ class PredictionBlock:
 
     def lines_with(self, text: str) -> pl.DataFrame:
         """Return the lines, but inverted ones, whose ``metadata`` contain a text."""
-        if not len(self):
-            return self._joined()
         return self._joined().filter(pl.col("metadata").str.contains(text, literal=True), ~pl.col("inverse"))
 
     def _replace_inverse(self, part: pl.DataFrame) -> None:
@@ -137,6 +136,8 @@ class PredictionBlock:
         if given is not None and filter is not None:
             raise ValueError("the samples are named twice: in meta['sample'] and by filter=.")
         if given is not None:
+            if isinstance(given, np.ndarray) and given.dtype == np.uint32 and _ascending(given, len(index)):
+                return given
             asked = len(given)
             ids = sample_ids(given, len(index))
             if len(ids) < asked:
@@ -391,6 +392,15 @@ class PredictionBlock:
         known = [missing.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in SCHEMA.items()]
         outputs = [name for name in OUTPUTS if name in table.columns]
         return [table.select(*known, *outputs)] if table.height else []
+
+
+@functools.lru_cache(maxsize=256)
+def _single(key: str, value: Any) -> pl.Series:
+    return pl.Series(key, [value], dtype=SCHEMA[key])
+
+
+def _ascending(ids: Array, known: int) -> bool:
+    return bool(len(ids) and ids[-1] < known and np.all(ids[1:] > ids[:-1]))
 
 
 def _names(filter: Filter, column: str) -> bool:

@@ -104,6 +104,8 @@ def found_run(predictions: PredictionBlock, name: str | None, model: str | None,
     """
     if name is None:
         name = uuid.uuid4().hex[:16]
+    if not len(predictions):
+        return Run(name, called if model is None else model, {})
     lines = predictions.lines_with(f'"run": "{name}')
     runs = dict.fromkeys(json.loads(text)["run"] for text in lines["metadata"].unique(maintain_order=True))
     attempts = [run for run in runs if run == name or run.startswith(f"{name}.")]

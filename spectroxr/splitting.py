@@ -50,7 +50,8 @@ def calibration_samples(ds: SpectroDataset, filter: Filter) -> Array:
     samples = ds.features.resolver.samples(filter)
     if _names_partition(filter):
         return samples
-    test = (ds.features.index.samples["partition"] == "test").fill_null(False).to_numpy()[samples]
+    partition = ds.features.index.samples["partition"] == "test"
+    test = (partition.fill_null(False) if partition.null_count() else partition).to_numpy()[samples]
     if test.all():
         raise ValueError(
             "all samples selected are in partition 'test', which is not validated; a filter that names the partition, "
@@ -102,28 +103,26 @@ def folds_of(
     if cv is None and len(ds.folds):
         if groups is not None:
             raise ValueError("groups= goes with a number of folds or a splitter, not with the folds that are set; cv=5")
-        pairs = ds.folds.pairs
-        rounds = [pairs] * repeats
+        rounds = [ds.folds.pairs] * repeats
     elif cv is None or _splits(cv) or (isinstance(cv, int | np.integer) and not isinstance(cv, bool)):
         values = None if groups is None else _groups(ds, groups, originals)
-        rounds = [
-            [
-                (originals[train], originals[val])
-                for train, val in _splitter(5 if cv is None else cv, seed, repeat, values is not None, stratify).split(
-                    np.zeros((len(originals), 1)), y, values
-                )
-            ]
-            for repeat in range(repeats)
-        ]
-        rounds = [ds.folds.checked(pairs) for pairs in rounds]
+        rounds = []
+        for repeat in range(repeats):
+            splitter = _splitter(5 if cv is None else cv, seed, repeat, values is not None, stratify)
+            rounds.append(_split(ds, splitter, originals, y, values))
     else:
         if groups is not None:
             raise ValueError("groups= goes with a number of folds or a splitter, not with an iterable of (train, val).")
         rounds = [ds.folds.checked(cv)] * repeats
+    taking = np.zeros(len(origins), dtype=bool)
+    taking[samples] = True
+    derived = len(samples) > len(originals)
     found = []
     for repeat, pairs in enumerate(rounds):
         for number, (train, val) in enumerate(pairs):
-            fold = Fold(repeat, number, seed + repeat, *_sides(origins, samples, train, val))
+            if derived:
+                train = np.union1d(train, np.flatnonzero(derived_from(origins, train)).astype(np.uint32))
+            fold = Fold(repeat, number, seed + repeat, train[taking[train]], val[taking[val]])
             for side, ids in (("trains", fold.train), ("validates", fold.val)):
                 if not len(ids):
                     raise ValueError(
@@ -132,6 +131,20 @@ def folds_of(
                     )
             found.append(fold)
     return found
+
+
+def _split(
+    ds: SpectroDataset, splitter: Any, originals: Array, y: Array | None, groups: Array | None
+) -> list[tuple[Array, Array]]:
+    """Return the sides that a splitter makes of original samples, ids ascending."""
+    pairs = []
+    for train, val in splitter.split(np.zeros((len(originals), 1)), y, groups):
+        times = np.bincount(np.concatenate([train, val]), minlength=len(originals))
+        sides = (originals[np.sort(train)], originals[np.sort(val)])
+        if times.max() > 1 or not len(train) or not len(val):
+            ds.folds.checked([sides])
+        pairs.append(sides)
+    return pairs
 
 
 def changes(cv: Any, folds_set: bool) -> bool:
@@ -143,16 +156,6 @@ def changes(cv: Any, folds_set: bool) -> bool:
 
 def _splits(cv: Any) -> bool:
     return hasattr(cv, "split") and not isinstance(cv, str)
-
-
-def _sides(origins: Array, samples: Array, train: Array, val: Array) -> tuple[Array, Array]:
-    """Return the samples of a fold that may take part, those derived from training samples included."""
-    children = np.flatnonzero(derived_from(origins, train)).astype(np.uint32)
-    fitting = np.union1d(train, children) if len(children) else train
-    return tuple(  # type: ignore[return-value]
-        side if len(side) == len(both := np.intersect1d(side, samples, assume_unique=True)) else both
-        for side in (fitting, val)
-    )
 
 
 def _groups(ds: SpectroDataset, name: Any, originals: Array) -> Array:

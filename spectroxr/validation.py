@@ -219,8 +219,9 @@ def _fitted(
     import joblib
 
     if joblib.effective_n_jobs(n_jobs) == 1 or len(folds) < 2:
+        last: list[Any] = []
         for fold in folds:
-            yield fold, fit_fold(estimator, fold.seed, _jobs(fold, problems, spectra), keep_train)
+            yield fold, fit_fold(estimator, fold.seed, _jobs(fold, problems, spectra), keep_train, last)
         return
     from sklearn.utils.parallel import Parallel, delayed
 
