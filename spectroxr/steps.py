@@ -14,7 +14,16 @@ from spectroxr.axis import Axis
 from spectroxr.layouts import readonly
 from spectroxr.schema import Array
 
-__all__ = ["Outcome", "called", "fit_steps", "is_fitted_to_data", "listed_steps", "run_steps"]
+__all__ = [
+    "Outcome",
+    "axis_after",
+    "called",
+    "fit_steps",
+    "is_fitted_to_data",
+    "listed_steps",
+    "names_after",
+    "run_steps",
+]
 
 
 @dataclass(frozen=True)
@@ -145,9 +154,9 @@ def run_steps(fitted: Sequence[Any], x: Array, axis: Axis) -> Outcome:
             lost = start & ~np.isfinite(made).all(axis=1)
             if lost.any():
                 raise NotFiniteError(called, np.flatnonzero(lost))
-        names = _names(step, names, made.shape[1])
+        names = names_after(step, names, made.shape[1])
         x = made
-    return Outcome(x, _axis_of(names, x.shape[1], axis))
+    return Outcome(x, axis_after(names, x.shape[1], axis))
 
 
 class NotFiniteError(ValueError):
@@ -208,7 +217,7 @@ def _baselines(function: Callable[..., Any], params: Mapping[str, Any], x: Array
     return made
 
 
-def _names(step: Any, names: Any, width: int) -> Any:
+def names_after(step: Any, names: Any, width: int) -> Any:
     """Return the names of the columns after a step: None if nobody knows."""
     if names is None:
         return None
@@ -224,7 +233,7 @@ def _names(step: Any, names: Any, width: int) -> Any:
     return names if width == len(names) else None
 
 
-def _axis_of(names: Any, width: int, axis: Axis) -> Axis | None:
+def axis_after(names: Any, width: int, axis: Axis) -> Axis | None:
     """Return the axis that names of columns stand for, None without names."""
     if names is None:
         return None
