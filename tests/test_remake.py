@@ -155,7 +155,7 @@ def test_a_function_in_a_nested_pipeline():
     {frozenset([1]): {"x": b""}}, Own.Within.FIRST, http.HTTPStatus.OK, re.IGNORECASE | re.ASCII, re.RegexFlag(0),
     np.float32, np.dtype("f4"), np.dtype(">i4"), np.dtype("M8[ns]"), np.dtype("i4,f8"), np.dtype("U5"),
     np.dtype([("a", "i2", 3), ("é", [("b", "O")])]), np.dtypes.StringDType(), np.dtype(np.longdouble), np.dtype([]),
-    np.datetime64("2024-02-29"), np.datetime64("NaT"), np.timedelta64(5, "ms"), np.timedelta64(7, "D"), float, str,
+    np.datetime64("2024-02-29"), np.datetime64("NaT", "D"), np.timedelta64(5, "ms"), np.timedelta64(7, "D"), float, str,
     Own, own, np.log1p, np.strings.str_len, np.fft.fft,
 ])  # fmt: skip
 def test_values(value):
