@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from spectroxr.axis import Axis
-from spectroxr.cells import Cells, check_name
+from spectroxr.applied import Result, changes, chosen_of, spectra_of, transformed, write
+from spectroxr.cells import check_name
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fitted import dumped
+from spectroxr.inherit import derived_from
 from spectroxr.lineage import Fit, Made, as_text, step_names
 from spectroxr.log import enabled, log
 from spectroxr.recipe import processing_hash, recipe_of
 from spectroxr.schema import TRAIN, Array, Filter
-from spectroxr.selection import Selection
-from spectroxr.steps import NotFiniteError, fit_steps, is_fitted_to_data, listed_steps, run_steps
+from spectroxr.steps import fit_steps, is_fitted_to_data, listed_steps
 
 if TYPE_CHECKING:
     from spectroxr.dataset import SpectroDataset
 
 __all__ = ["apply"]
-
-
-@dataclass(frozen=True)
-class Spectra:
-    """The spectra of one source in one processing, each physical row once.
-
-    Attributes
-    ----------
-    source : str
-    axis : Axis
-    samples : ndarray of uint32, ascending
-        All that the spectra are of.
-    rows : ndarray of intp
-        The distinct rows they sit on.
-    values : ndarray, shape (row, wavelength)
-    first : ndarray of uint32
-        For each row, the first of its samples.
-    """
-
-    source: str
-    axis: Axis
-    samples: Array
-    rows: Array
-    values: Array
-    first: Array
-
-
-@dataclass(frozen=True)
-class Result:
-    """What is to be written of one source."""
-
-    spectra: Spectra
-    fit: Fit
-    values: Array
-    axis: Axis
 
 
 def apply(
@@ -156,7 +121,11 @@ def apply(
     check_name(named, "processing")
     _check_other(ds, named, parent, recipe, said, target, learns)
     results = []
-    for one in _sources(ds, source, parent, filter):
+    sources = _sources(ds, source, parent, filter)
+    for key in new_source if isinstance(new_source, Mapping) else ():
+        if key not in sources:
+            raise UnknownNameError(nearest(key, sources, "source of new_source"))
+    for one in sources:
         spectra = spectra_of(ds, one, parent, filter)
         x, y = (_training(ds, one, parent, fit_on, target)) if learns else (spectra.values[:1], None)
         fitted = fit_steps(steps, x, y)
@@ -167,7 +136,12 @@ def apply(
         values, axis = transformed(fitted, spectra, wavelength)
         to = one if axis is spectra.axis else _new_name(new_source, one, named)
         results.append(Result(spectra, Fit(one, to, len(x) if learns else 0, tuple(kept), tuple(fitted)), values, axis))
+    changed = False
+    for result in results if named in ds.lineage else ():
+        changed |= changes(ds, named, result, learns)
     write(ds, named, results)
+    if changed:
+        ds.lineage.outdate(named)
     ds.lineage.note(
         Made(
             named,
@@ -212,11 +186,19 @@ def _said(fit_on: Filter) -> Any:
     if fit_on is None:
         return None
     if isinstance(fit_on, pl.Expr):
-        return {"expression": str(fit_on)}
+        return _of_expression(fit_on)
+    if any(isinstance(value, pl.Expr) for value in fit_on.values()):
+        (step,) = recipe_of(("filter", {k: v for k, v in fit_on.items() if not isinstance(v, pl.Expr)}))
+        return step["params"] | {k: _of_expression(v) for k, v in fit_on.items() if isinstance(v, pl.Expr)}
     if fit_on == TRAIN:
         return dict(TRAIN)
-    (step,) = recipe_of(("filter", {key: str(v) if isinstance(v, pl.Expr) else v for key, v in fit_on.items()}))
+    (step,) = recipe_of(("filter", dict(fit_on)))
     return step["params"]
+
+
+def _of_expression(given: pl.Expr) -> dict[str, str]:
+    """Return an expression as text, which Polars shortens, and a checksum of all of it."""
+    return {"expression": str(given), "sha256": hashlib.sha256(given.meta.serialize()).hexdigest()}
 
 
 def _check_other(
@@ -253,40 +235,26 @@ def _sources(ds: SpectroDataset, source: str | Sequence[str] | None, parent: str
     return held
 
 
-def _chosen(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> Selection:
-    """Return the samples of a filter that have a processing in a source, on the whole axis."""
-    cells, resolver = ds.features.cells, ds.features.resolver
-    samples = cells.index.lines[parent].samples
-    samples = samples[~cells.index.lacks(samples, parent, source)]
-    if filter is not None:
-        samples = samples[np.isin(samples, resolver.samples(filter))]
-    if not len(samples):
-        raise ValueError(f"no sample of {filter!s} has {parent!r} in source {source!r}.")
-    return resolver.select(samples, (parent,), (source,), {source: slice(0, len(cells.sources[source].axis), 1)})
-
-
-def spectra_of(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> Spectra:
-    """Return the spectra of a source, each physical row once: a view where the dataset has one."""
-    cells = ds.features.cells
-    samples = _chosen(ds, source, parent, filter).samples
-    rows, first = np.unique(cells.index.rows[samples], return_index=True)
-    once = samples if len(rows) == len(samples) else np.sort(samples[first])
-    axis = cells.sources[source].axis
-    part = ds.features.resolver.select(once, (parent,), (source,), {source: slice(0, len(axis), 1)})
-    values = np.asarray(ds.features.read(part, "2d")[0])
-    return Spectra(source, axis, samples, cells.index.rows[once], values, once)
-
-
 def _training(
     ds: SpectroDataset, source: str, parent: str, fit_on: Filter, target: str | None
 ) -> tuple[Array, Array | None]:
     """Return the spectra that steps are fitted on, and their target."""
     try:
-        chosen = _chosen(ds, source, parent, fit_on)
+        chosen = chosen_of(ds, source, parent, fit_on)
     except ValueError as error:
         raise ValueError(
             f"there is nothing to fit on: {error} fit_on=None fits on all samples, fit_on={{...}} on others."
         ) from error
+    if fit_on is not None:
+        # what was derived from a sample that is not fitted on is not, either
+        everyone = np.arange(len(ds.features.cells.index), dtype=np.uint32)
+        outside = np.setdiff1d(everyone, ds.features.resolver.samples(fit_on))
+        samples = chosen.samples[~derived_from(ds.features.cells.index.origins, outside)[chosen.samples]]
+        if not len(samples):
+            raise ValueError(
+                f"there is nothing to fit on: all samples of {fit_on!s} are derived from others; add these to fit_on."
+            )
+        chosen = ds.features.resolver.select(samples, chosen.processings, chosen.sources, chosen.bands)
     x = np.asarray(ds.features.read(chosen, "2d")[0])
     if target is None:
         return x, None
@@ -295,88 +263,13 @@ def _training(
     return (x[~missing], y[~missing]) if missing.any() else (x, y)
 
 
-def transformed(fitted: Sequence[Any], spectra: Spectra, wavelength: Any = None) -> tuple[Array, Axis]:
-    """Return what fitted steps make of spectra, and its axis: the same object if it is the same axis.
-
-    Raises
-    ------
-    ValueError
-        If a step changes the number of rows, makes NaN, or an axis that nobody knows.
-    """
-    try:
-        outcome = run_steps(fitted, spectra.values, spectra.axis)
-    except NotFiniteError as error:
-        ids = spectra.first[error.lines]
-        some = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
-        raise ValueError(f"{error} In source {spectra.source!r} these are sample {some}.") from error
-    width = outcome.values.shape[1]
-    if not width:
-        raise ValueError(f"the steps leave no wavelength of source {spectra.source!r}.")
-    axis = outcome.axis
-    if wavelength is not None:
-        axis = Axis.build(wavelength, width, spectra.axis.attrs)
-        if axis.same_as(spectra.axis.values):
-            axis = spectra.axis
-    if axis is None:
-        raise ValueError(
-            f"the steps made {width} columns of the {len(spectra.axis)} wavelengths of source {spectra.source!r} and "
-            "do not say which; give wavelength=[...]."
-        )
-    return outcome.values, axis
-
-
 def _new_name(given: str | Mapping[str, str] | None, source: str, processing: str) -> str:
+    """Return the name of the source that spectra on another axis go to."""
     if isinstance(given, Mapping):
         given = given.get(source)
+    if given == source:
+        raise ValueError(f"the steps change the axis of source {source!r}; give another name: new_source=...")
     return check_name(given if given is not None else f"{source}.{processing}", "source")
-
-
-def write(ds: SpectroDataset, name: str, results: Sequence[Result]) -> None:
-    """Write a processing of several sources: all of them, or nothing if one does not fit."""
-    from spectroxr.source import FeatureSource
-    from spectroxr.transaction import all_or_nothing
-
-    cells = ds.features.cells
-    for one in results:
-        place = cells.sources.get(one.fit.to)
-        if one.fit.to != one.fit.source and place is not None and not place.axis.same_as(one.axis.values):
-            raise ValueError(
-                f"there is a source {one.fit.to!r} already, with another axis; give another new_source=..."
-            )
-    targets = [one.fit.to for one in results]
-    if len(set(targets)) < len(targets):
-        raise ValueError(f"new_source gives several sources one name: {targets}; give {{source: new name}}.")
-    with all_or_nothing(ds):
-        for one in results:
-            known = list(cells.sources)
-            if one.fit.to not in cells.sources:
-                dtype = cells.sources[one.fit.source].dtype
-                holes = {(p, one.fit.to): lines.samples for p, lines in cells.index.lines.items()}
-                cells.sources = {**cells.sources, one.fit.to: FeatureSource(one.fit.to, one.axis, dtype, ds.features)}
-                cells.index.set_holes({**cells.index.holes, **holes})
-            values = one.values.astype(cells.sources[one.fit.to].dtype, copy=False)
-            absent = [other for other in known if other != one.fit.to]
-            _put(cells, one.spectra, name, one.fit.to, values, absent)
-        cells.epoch += 1
-
-
-def _put(cells: Cells, spectra: Spectra, name: str, to: str, values: Array, absent: list[str]) -> None:
-    """Write spectra for all samples that share their rows; where a row shows others too, for each sample alone."""
-    index, samples = cells.index, spectra.samples
-    others = np.ones(len(index), dtype=bool)
-    others[samples] = False
-    if name in index.lines:
-        others[others] = index.has(np.flatnonzero(others), name)
-    else:
-        others[:] = False
-    taken = np.isin(spectra.rows, index.rows[others])
-    rows = index.rows[samples]
-    free = ~np.isin(rows, spectra.rows[taken])
-    if free.any():
-        cells.write_rows(spectra.rows[~taken], samples[free], name, {to: values[~taken]}, absent)
-    if not free.all():
-        line = np.argsort(spectra.rows)[np.searchsorted(np.sort(spectra.rows), rows[~free])]
-        cells.write(samples[~free], name, {to: values[line]}, absent)
 
 
 def _packages(recipe: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -26,6 +26,7 @@ _SCHEMA: dict[str, Any] = {
     "fitted": pl.List(pl.UInt32),
     "target": pl.String,
     "edited": pl.Boolean,
+    "stale": pl.Boolean,
     "params": pl.String,
     "packages": pl.String,
 }
@@ -74,6 +75,8 @@ class Made:
         By source.
     edited : bool
         Whether some of its spectra were written by hand afterwards.
+    stale : bool
+        Whether spectra that it was made from have changed since.
     steps : tuple or None
         The unfitted steps themselves, in the session that made them.
     """
@@ -86,6 +89,7 @@ class Made:
     packages: dict[str, str]
     fits: dict[str, Fit]
     edited: bool = False
+    stale: bool = False
     steps: tuple[Any, ...] | None = field(default=None, compare=False)
 
 
@@ -211,7 +215,8 @@ class Lineage:
 
         ``processing, parent, steps`` (names, joined by arrows), ``sources``, ``new_sources`` (those with another axis),
         ``samples`` (that have it), ``fit_on`` and ``fitted`` (the filter, and on how many samples, per source),
-        ``target``, ``edited`` (whether spectra were written by hand afterwards), ``params`` and ``packages`` (JSON).
+        ``target``, ``edited`` (whether spectra were written by hand afterwards), ``stale`` (whether those it was made
+        from have changed since), ``params`` and ``packages`` (JSON).
         What was not made by `apply` has nulls.
         """
         return pl.DataFrame([self._line(name) for name in self._index.lines], schema=_SCHEMA, orient="row")
@@ -233,6 +238,7 @@ class Lineage:
             [fit.samples for fit in fits],
             made.target,
             made.edited,
+            made.stale,
             as_text([step.get("params", {}) for step in made.recipe]),
             as_text(made.packages),
         )
@@ -284,6 +290,17 @@ class Lineage:
         """Remember that spectra of a processing were written by hand."""
         if processing in self._made and not self._made[processing].edited:
             self._made = {**self._made, processing: replace(self._made[processing], edited=True)}
+        self.outdate(processing)
+
+    def outdate(self, processing: str) -> None:
+        """Remember that spectra of a processing have changed, and so what was made of it is no longer of these."""
+        below = found = {processing}
+        while found:
+            found = {name for name, made in self._made.items() if made.parent in below and name not in below}
+            below |= found
+        old = [name for name in below - {processing} if not self._made[name].stale]
+        if old:
+            self._made = self._made | {name: replace(self._made[name], stale=True) for name in old}
 
     def rename(self, processing: str, to: str) -> None:
         """Follow a processing that got another name."""
@@ -335,7 +352,8 @@ def as_text(value: Any) -> str:
 def _label(made: Made) -> str:
     label = " -> ".join(step_names(made.recipe))
     new = [f"{fit.source} to {fit.to}" for fit in made.fits.values() if fit.to != fit.source]
-    return label + (f" ({', '.join(new)})" if new else "") + (" (edited)" if made.edited else "")
+    marks = [mark for mark, is_so in (("edited", made.edited), ("stale", made.stale)) if is_so]
+    return label + (f" ({', '.join(new)})" if new else "") + "".join(f" ({mark})" for mark in marks)
 
 
 def _made_of(link: Made, trusted: Sequence[str]) -> list[Any]:
@@ -360,6 +378,7 @@ def _written(made: Made) -> dict[str, Any]:
         "target": made.target,
         "packages": dict(made.packages),
         "edited": made.edited,
+        "stale": made.stale,
         "fits": [
             {"source": fit.source, "to": fit.to, "samples": fit.samples, "kept": list(fit.kept)}
             for fit in made.fits.values()
@@ -383,6 +402,7 @@ def _read(one: Any) -> Made:
         {_text(k): _text(v) for k, v in one["packages"].items()},
         {fit.source: fit for fit in fits},
         one["edited"] is True,
+        one.get("stale") is True,
     )
 
 

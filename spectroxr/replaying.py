@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectroxr.applying import Result, spectra_of, transformed, write
+from spectroxr.applied import Result, spectra_of, transformed, write
 from spectroxr.axis import Axis
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.lineage import Made
@@ -158,7 +158,12 @@ def _check_same(other: SpectroDataset, link: Made) -> None:
     name = link.processing
     if name not in other.features.cells.index.lines:
         return
-    if name not in other.lineage or other.lineage[name].recipe != link.recipe:
+    there = other.lineage.state().get(name)
+    if (
+        there is None
+        or (there.recipe, there.parent, there.target) != (link.recipe, link.parent, link.target)
+        or any(there.fits[one].kept != fit.kept for one, fit in link.fits.items() if one in there.fits)
+    ):
         raise ValueError(
             f"the dataset has a processing {name!r} already, which was made otherwise; rename one of them."
         )

@@ -296,3 +296,78 @@ def test_lazily_loaded_spectra(tmp_path):
     np.testing.assert_array_equal(
         lazy.x({"source": "nir", "processing": name})[0], ds.x({"source": "nir", "processing": name})[0]
     )
+
+
+def test_children_of_test_samples_are_not_fitted_on():
+    ds = built()
+    ds.augment_samples_x([(0, 3), (1, 2)])
+    ds.update_indexes(ds.features.index_df.filter(pl.col("sample") == 0), {"partition": "test"})
+    name = ds.apply(StandardScaler(), source="nir")
+    assert ds.lineage.fitted(name, "nir")[0].n_samples_seen_ == 7 + 2
+    with pytest.raises(ValueError, match="all samples of .* are derived from others"):
+        ds.apply(StandardScaler(), fit_on={"sample": [12, 13]})
+
+
+def test_long_expressions_are_told_apart():
+    ds = built(60)
+    many = list(range(30))
+    others = [*many[:15], *range(40, 54), 29]
+    filters = [pl.col("sample").is_in(some) for some in (many, others)]
+    filters += [{"sample": filters[0]}, {"sample": filters[1]}]
+    names = [ds.apply(StandardScaler(), source="nir", fit_on=some) for some in filters]
+    assert len(set(names)) == 4
+    assert ds.apply(StandardScaler(), source="nir", fit_on=pl.col("sample").is_in(many)) == names[0]
+
+
+def test_one_processing_is_of_one_fit():
+    ds = built()
+    name = ds.apply(StandardScaler(), filter={"partition": "train"})
+    below = ds.apply(StandardNormalVariate(), parent=name)
+    ds.apply(StandardScaler(), filter={"partition": "test"})  # the same training samples: the same numbers
+    assert not ds.processings["stale"].drop_nulls().any()
+    ds.update_indexes(ds.features.index_df.filter(pl.col("sample") < 4), {"partition": "test"})
+    before = state(ds)
+    with pytest.raises(ValueError, match="was fitted on other spectra before.*replay"):
+        ds.apply(StandardScaler(), filter={"sample": [8, 9]})
+    assert same_state(before, state(ds))
+    ds.replay(name, filter={"sample": [8, 9]})
+    ds.apply(StandardScaler())
+    (raw,) = ds.x({"source": "nir", "processing": "raw"})
+    expected = ds.lineage.fitted(name, "nir")[0].transform(raw).astype("f4")
+    np.testing.assert_array_equal(ds.x({"source": "nir", "processing": name})[0], expected)
+    assert ds.processings.filter(processing=below)["stale"][0]
+    assert ds.lineage.tree().endswith("StandardNormalVariate (stale)")
+    ds.apply(StandardNormalVariate(), parent=name)
+    assert not ds.processings.filter(processing=below)["stale"][0]
+
+
+def test_what_is_made_of_spectra_written_by_hand_is_stale():
+    ds = built()
+    name = ds.apply(StandardScaler())
+    below = ds.apply(StandardNormalVariate(), parent=name)
+    ds.update_x({"nir": np.ones((1, 50), "f4")}, [0], "raw")
+    assert ds.processings.filter(pl.col("processing").is_in([name, below]))["stale"].to_list() == [True, True]
+    assert ds.processings["edited"].to_list() == [None, False, False]
+
+
+def test_scores_do_not_go_onto_the_axis_of_their_source():
+    ds = built()
+    before = state(ds)
+    for count in (8, 2):
+        with pytest.raises(ValueError, match="change the axis of source 'nir'; give another name"):
+            ds.apply(PCA(count), source="nir", new_source="nir")
+    with pytest.raises(UnknownNameError, match="'nri'. Did you mean 'nir'"):
+        ds.apply(PCA(2), source="nir", new_source={"nri": "scores"})
+    assert same_state(before, state(ds))
+
+
+def huge(x, k=1.0):
+    return x.astype(float) * k
+
+
+def test_what_the_dtype_cannot_hold_is_refused():
+    ds = built()
+    before = state(ds)
+    with pytest.raises(ValueError, match="source 'nir' holds .*e.39, which float32 cannot hold"):
+        ds.apply((huge, {"k": 1e39}))
+    assert same_state(before, state(ds))

@@ -265,3 +265,17 @@ def test_fermentation_steps_on_the_process_spectra():
     np.testing.assert_array_equal(process.x({"source": "cut"})[0], expected)
     axis_cut = process["cut"].wavelength.values
     assert axis_cut[0] >= 949 and axis_cut[-1] <= 1501 and len(axis_cut) == expected.shape[1]
+
+
+def test_another_processing_of_the_same_name_and_steps_is_not_overwritten():
+    one, other = built(), built()
+    one.apply(StandardScaler(), name="u")
+    one.apply(StandardScaler(), parent="u", name="s")
+    other.apply(StandardScaler(), name="u", fit_on=None)
+    other.apply(StandardScaler(), parent="raw", name="s")
+    before = other.processings
+    with pytest.raises(ValueError, match="'u' already, which was made otherwise"):
+        one.replay("u", onto=other)
+    with pytest.raises(ValueError, match="already, which was made otherwise"):
+        one.replay("s", onto=other)
+    assert other.processings.equals(before)
