@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -129,7 +130,8 @@ def _claimed(place: Place, history: History) -> str:
     """Take the first free generation after the current one."""
     number = (history.current.number if history.current else 0) + 1
     while not place.claim(generation_name(number)):  # what a save that failed has left keeps its number
-        number += 1
+        taken = {int(name) for name in place.generations()}
+        number = next(k for k in itertools.count(number + 1) if k not in taken)
     return generation_name(number)
 
 

@@ -27,6 +27,7 @@ from spectroxr import (
     sidetables,
     storage,
     storedtables,
+    writespectra,
     zarrgroup,
     zarrstore,
 )
@@ -639,7 +640,7 @@ BREAKS = [
     (zarrstore, "write_tables", "zstd"),
     (zarrstore, "group_files", None),
     (zarrgroup, "_consolidate", "lz4"),
-    (rawshard, "checksum", None),
+    (writespectra, "checksum", None),
     (writing, "checksum", "zstd"),
     (writing, "encode", "zstd"),
     (storedtables, "encode_json", "zstd"),
