@@ -1,5 +1,3 @@
-import gc
-
 import numpy as np
 import polars as pl
 import pytest
@@ -54,7 +52,6 @@ def test_what_is_known_of_a_part_that_is_gone_is_not_believed_of_another():
         gone = part(f"m{k}")
         known.note(gone)
         del gone
-        gc.collect()
         other = part("other")
         assert len(known.narrowed([other], {"model": "other"})) == 1
 
