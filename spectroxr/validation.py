@@ -79,7 +79,8 @@ def cross_validate(
         train where the sample they were derived from does, and validate nowhere.
     groups : str, optional
         A column of the index, the metadata or the targets: samples with the same value, such as replicates, are on
-        the same side. With a number of folds, these are of groups.
+        the same side. With a number of folds, these are of groups; a splitter that parts a group, such as ``KFold``
+        or ``LeaveOneOut`` with replicates, is refused.
     repeats : int, default 1
         How often to split anew.
     seed : int, default 0
