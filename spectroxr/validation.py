@@ -97,7 +97,8 @@ def cross_validate(
     target_version : str, optional
         The version of the targets to train on (default: that which `y` gives).
     model : str, optional
-        Name of the model in the predictions table (default: the class, with a number where another run has it).
+        Name of the model in the predictions table (default: the class, with a number where another run has it). One
+        that predictions of another run have is refused, since `metrics` would pool both.
     progress : bool, optional
         Show a bar (default: in terminals and notebooks, after one second, if tqdm is installed).
     resume : bool, default True

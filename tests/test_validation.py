@@ -557,6 +557,37 @@ def test_another_run_is_not_taken_for_the_same(change):
     assert len(ds.predictions) == first.height + second.height
 
 
+def test_a_name_is_that_of_one_run():
+    ds = small()
+    first = ds.cross_validate(Ridge(), cv=KFold(5), model="c")
+    ds.fit_predict(Ridge(), model="f")
+    ds.add_prediction(np.zeros(24), {"model": "by hand"})
+    before = state(ds)
+    for model, count in (("c", 20), ("f", 24), ("by hand", 24)):
+        for call, options in [
+            (ds.cross_validate, {"cv": KFold(4)}),
+            (ds.cross_validate, {"cv": KFold(5), "resume": False}),
+            (ds.fit_predict, {}),
+        ]:
+            with pytest.raises(ValueError, match=f"hold {count} lines of model '{model}' .* model='{model}-2'"):
+                call(Ridge(), model=model, **options)
+    assert state(ds) == before
+    assert ds.cross_validate(Ridge(), cv=KFold(5), model="c").equals(first)
+    ds.cross_validate(Ridge(), cv=KFold(4), model="c-2")
+    for _ in range(2):
+        ds.fit_predict(Ridge())
+    assert ds.predictions.table["model"].unique(maintain_order=True).to_list() == [
+        *("c", "f", "by hand", "c-2", "Ridge", "Ridge-2")
+    ]
+
+
+def test_a_named_run_that_was_cut_off_goes_on():
+    ds = small()
+    cut_off(ds, 2, cv=5, model="c")
+    assert len(ds.predictions) == 8
+    assert ds.cross_validate(Ridge(), cv=5, model="c").height == len(ds.predictions) == 20
+
+
 def test_the_latest_of_runs_begun_anew_is_continued():
     ds = small()
     ds.cross_validate(Ridge(), cv=5)
