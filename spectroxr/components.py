@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from spectroxr.schema import Array
+from spectroxr.together import split_together
 
 __all__ = ["LatentVariableCurve", "latent_variables"]
 
@@ -120,7 +121,7 @@ def latent_variables(
     most : int, default 20
         Up to so many, and to what the smallest training set and the wavelengths allow: n - 1 and their number.
     groups : sequence, optional
-        One per sample, for a splitter that keeps groups together.
+        One per sample, for a splitter that keeps groups together; one that parts a group is refused.
     scale : bool, default False
         Scale each wavelength and target to unit variance in each training set. In chemometrics one does not, since
         spectra have one unit: scikit-learn's PLSRegression scales unless told otherwise. They are centred always.
@@ -139,7 +140,8 @@ def latent_variables(
     Raises
     ------
     ValueError
-        If shapes do not fit, a value is missing, there is no fold, a side of one is empty or a sample on both.
+        If shapes do not fit, a value is missing, there is no fold, a side of one is empty, or a sample or group on
+        both.
     ImportError
         If the engine is not installed.
 
@@ -223,7 +225,7 @@ def _targets(y: Any) -> Array:
 
 def _folds(cv: Any, x: Array, y: Array, groups: Sequence[Any] | None) -> list[tuple[Array, Array]]:
     if hasattr(cv, "split") and not isinstance(cv, str):
-        given: Iterable[Any] = cv.split(x, y[:, 0] if y.shape[1] == 1 else y, groups)
+        given: Iterable[Any] = split_together(cv, x, y[:, 0] if y.shape[1] == 1 else y, groups)
     elif groups is not None:
         raise ValueError("groups go with a splitter; an iterable of (train, val) says itself what stays together.")
     else:

@@ -272,7 +272,7 @@ class SpectroDataset:
         """
         self.targets.update_y(new_values, indexes, processing_hash, target=target)
 
-    encode_targets = _of("targets", encode_targets)
+    encode_targets = encode_targets
 
     add_meta = _of("metadata", MetadataBlock.add_meta)
     meta = _of("metadata", MetadataBlock.meta)

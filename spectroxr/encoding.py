@@ -15,6 +15,8 @@ from spectroxr.log import enabled, log, quiet
 from spectroxr.schema import RESERVED_TARGETS, TRAIN, Array, Filter
 
 if TYPE_CHECKING:
+    from spectroxr.dataset import SpectroDataset
+    from spectroxr.predictions import PredictionBlock
     from spectroxr.targets import TargetBlock
 
 __all__ = ["classes_of", "encode_targets", "inverse_by_record", "is_record", "steps_of"]
@@ -32,7 +34,7 @@ KINDS = {
 
 
 def encode_targets(
-    self: TargetBlock,
+    self: SpectroDataset,
     transformer: Any,
     *,
     target: str | Sequence[str] | None = None,
@@ -51,7 +53,9 @@ def encode_targets(
         Which targets (default: all).
     version : str, optional
         Name of the version (default: ``"regression"`` for numbers, ``"category"`` for class codes, ``"ohe"`` for
-        one-hot vectors). One that exists is overwritten for these targets.
+        one-hot vectors), or any name but those three of another kind and ``"raw"``. One that exists is overwritten for
+        these targets, unless there are predictions that the recorded transformer brings back, and the new one would
+        bring back otherwise.
     fit_on : None, dict or polars.Expr, default {"partition": "train"}
         The samples that the transformer is fitted on; augmented ones and those without a value are left out.
 
@@ -60,7 +64,8 @@ def encode_targets(
     TypeError
         If the state of such a transformer cannot be kept as numbers.
     ValueError, UnknownNameError
-        If a target or filter names nothing, no sample to fit on has a value, or a class occurs that none of these has.
+        If a target or filter names nothing, no sample to fit on has a value, or a class occurs that none of these has;
+        or if predictions of the version would be brought back by another transformer than they were made with.
         The dataset is then as it was.
 
     Notes
@@ -87,7 +92,8 @@ def encode_targets(
            [1., 0.],
            [0., 1.]])
     """
-    names = self.names(target)
+    targets = self.targets
+    names = targets.names(target)
     kind = type(transformer).__name__
     if kind not in KINDS or not type(transformer).__module__.startswith("sklearn."):
         raise TypeError(
@@ -97,23 +103,58 @@ def encode_targets(
     chosen = KINDS[kind] if version is None else version
     if chosen in RESERVED_TARGETS and chosen != KINDS[kind]:
         raise ValueError(f"a {kind} makes version {KINDS[kind]!r}, not {chosen!r}; any name of your own is fine too.")
-    if "raw" not in self.versions:
-        raise ValueError(f"the targets have no version 'raw' to encode; versions: {list(self.versions)}.")
-    origins = self.resolver.index.origins
-    samples = self.resolver.samples(fit_on)
+    if "raw" not in targets.versions:
+        raise ValueError(f"the targets have no version 'raw' to encode; versions: {list(targets.versions)}.")
+    origins = targets.resolver.index.origins
+    samples = targets.resolver.samples(fit_on)
     samples = samples[origins[samples] == samples]
-    found = [_encoded(transformer, name, self.column(name, "raw"), samples) for name in names]
-    state = self.state()
+    found = [_encoded(transformer, name, targets.column(name, "raw"), samples) for name in names]
+    changed = [
+        name
+        for name, (_, _, record) in zip(names, found, strict=True)
+        if targets.records.get((chosen, name), record) != record
+    ]
+    _check_unused(self.predictions, targets, chosen, changed)
+    state = targets.state()
     try:
         with quiet():
             for name, (ids, values, record) in zip(names, found, strict=True):
-                self.update_y(values, ids, chosen, target=name)
-                self.records[chosen, name] = record
+                targets.update_y(values, ids, chosen, target=name)
+                targets.records[chosen, name] = record
     except BaseException:
-        self.back(state)
+        targets.back(state)
         raise
     if enabled():
         log(f"encode_targets: {kind} fitted on {len(samples)} samples, version {chosen!r}, targets {names}")
+
+
+def _check_unused(predictions: PredictionBlock, targets: TargetBlock, version: str, names: Sequence[str]) -> None:
+    """Raise if there are predictions of some targets in a version of which the record is to be replaced."""
+    if not names or not len(predictions):
+        return
+    table = predictions.table.lazy().filter(pl.col("processing") == version, ~pl.col("inverse"))
+    counts = dict.fromkeys(names, 0)
+    for extra, count in table.group_by("metadata").len().collect().iter_rows():
+        given = json.loads(extra).get("target") if extra else None
+        # of lines that do not say what they are of, the only target is what they come back as
+        own = targets.columns if given is None and len(targets.columns) == 1 else given
+        for name in {own} if isinstance(own, str) else own or ():
+            if name in counts:
+                counts[name] += count
+    for name, count in counts.items():
+        if count:
+            raise ValueError(
+                f"the predictions hold {count} lines of target {name!r} in version {version!r}, which are brought back "
+                "by what is recorded for it; this transformer would bring them back otherwise. Write a version of "
+                f"another name, such as version={_free(targets, version)!r}."
+            )
+
+
+def _free(targets: TargetBlock, version: str) -> str:
+    number = 2
+    while f"{version}-{number}" in targets.versions:
+        number += 1
+    return f"{version}-{number}"
 
 
 def _encoded(transformer: Any, name: str, column: pl.Series, samples: Array) -> tuple[Array, Array, dict[str, Any]]:

@@ -17,6 +17,7 @@ from spectroxr.later import Late, Later
 from spectroxr.log import enabled, log
 from spectroxr.schema import Array, Filter
 from spectroxr.targets import TargetBlock
+from spectroxr.together import split_together
 
 __all__ = ["FoldsManager"]
 
@@ -64,13 +65,13 @@ class FoldsManager:
             The target a stratified splitter needs (default: the only one).
         groups : str or sequence, optional
             What a group splitter keeps together: a column of the index, the metadata or the targets, or one value per
-            original sample.
+            original sample. A splitter that takes no account of them, such as ``KFold``, is refused if it parts one.
 
         Raises
         ------
         ValueError
-            If a sample is on both sides of a fold, comes twice, a side is empty, an augmented sample would validate, or
-            would train while its origin validates. The earlier folds then stay.
+            If a sample or a group is on both sides of a fold, a sample comes twice, a side is empty, an augmented
+            sample would validate, or would train while its origin validates. The earlier folds then stay.
         UnknownNameError, TypeError
             If a sample or column does not exist, or arguments do not fit.
         """
@@ -128,8 +129,7 @@ class FoldsManager:
             groups = self._features.column(groups).gather(pl.Series(ids)).to_numpy()
         if groups is not None and len(groups) != len(ids):
             raise ValueError(f"{len(groups)} groups for {len(ids)} original samples.")
-        options = {} if groups is None else {"groups": groups}
-        return [(ids[a], ids[b]) for a, b in splitter.split(np.zeros((len(ids), 1)), y, **options)]
+        return [(ids[a], ids[b]) for a, b in split_together(splitter, np.zeros((len(ids), 1)), y, groups)]
 
     def _checked(self, k: int, train: Any, val: Any, known: int) -> tuple[Array, Array]:
         sides = []

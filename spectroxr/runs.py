@@ -101,6 +101,11 @@ def found_run(predictions: PredictionBlock, name: str | None, model: str | None,
         The name of an estimator's class; a number follows where another run has that name.
     resume : bool
         False: a new run, whatever there is.
+
+    Raises
+    ------
+    ValueError
+        If a new run is to have the name of a model that predictions have already.
     """
     if name is None:
         name = uuid.uuid4().hex[:16]
@@ -117,9 +122,22 @@ def found_run(predictions: PredictionBlock, name: str | None, model: str | None,
         return Run(latest, own["model"][0], done)
     if attempts:
         name = f"{name}.{len(attempts) + 1}"
-    if model is None:
-        taken = set(predictions.table["model"].unique())
-        model, number = called, 2
-        while model in taken:
-            model, number = f"{called}-{number}", number + 1
+    if model is not None:
+        own = predictions.table.filter(pl.col("model") == model)
+        if own.height:
+            raise ValueError(
+                f"the predictions hold {own.height} lines of model {model!r} that are of another run, and metrics "
+                f"would pool both; give another name, such as model={_free(model, predictions)!r}."
+            )
+    else:
+        model = _free(called, predictions)
     return Run(name, model, {})
+
+
+def _free(called: str, predictions: PredictionBlock) -> str:
+    """Return a name that no predictions have, with a number if need be."""
+    taken = set(predictions.table["model"].unique())
+    model, number = called, 2
+    while model in taken:
+        model, number = f"{called}-{number}", number + 1
+    return model

@@ -14,6 +14,7 @@ import polars as pl
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.inherit import derived_from
 from spectroxr.schema import Array, Filter
+from spectroxr.together import split_together
 
 if TYPE_CHECKING:
     from spectroxr.dataset import SpectroDataset
@@ -94,7 +95,7 @@ def folds_of(
     Raises
     ------
     ValueError, TypeError, UnknownNameError
-        If the folds leak, do not fit the samples, or repeats would all be the same.
+        If the folds leak, part a group, do not fit the samples, or repeats would all be the same.
     """
     origins = ds.features.index.origins
     originals = samples[origins[samples] == samples]
@@ -109,7 +110,7 @@ def folds_of(
         rounds = []
         for repeat in range(repeats):
             splitter = _splitter(5 if cv is None else cv, seed, repeat, values is not None, stratify)
-            rounds.append(_split(ds, splitter, originals, y, values))
+            rounds.append(_split(ds, splitter, originals, y, values, repeat))
     else:
         if groups is not None:
             raise ValueError("groups= goes with a number of folds or a splitter, not with an iterable of (train, val).")
@@ -134,11 +135,14 @@ def folds_of(
 
 
 def _split(
-    ds: SpectroDataset, splitter: Any, originals: Array, y: Array | None, groups: Array | None
+    ds: SpectroDataset, splitter: Any, originals: Array, y: Array | None, groups: pl.Series | None, repeat: int
 ) -> list[tuple[Array, Array]]:
     """Return the sides that a splitter makes of original samples, ids ascending."""
     pairs = []
-    for train, val in splitter.split(np.zeros((len(originals), 1)), y, groups):
+    ranks = None if groups is None else groups.rank("dense").to_numpy()
+    empty = np.zeros((len(originals), 1))
+    instead = ", or a number such as cv=5,"
+    for train, val in split_together(splitter, empty, y, ranks, named=groups, repeat=repeat, instead=instead):
         times = np.bincount(np.concatenate([train, val]), minlength=len(originals))
         sides = (originals[np.sort(train)], originals[np.sort(val)])
         if times.max() > 1 or not len(train) or not len(val):
@@ -158,7 +162,7 @@ def _splits(cv: Any) -> bool:
     return hasattr(cv, "split") and not isinstance(cv, str)
 
 
-def _groups(ds: SpectroDataset, name: Any, originals: Array) -> Array:
+def _groups(ds: SpectroDataset, name: Any, originals: Array) -> pl.Series:
     if not isinstance(name, str):
         raise TypeError(f"groups names a column of the index, the metadata or the targets, not {name!r}.")
     index = ds.features.index
@@ -169,7 +173,7 @@ def _groups(ds: SpectroDataset, name: Any, originals: Array) -> Array:
     missing = column.null_count()
     if missing:
         raise ValueError(f"{missing} of {len(originals)} samples have no {name!r}; nobody knows what to keep together.")
-    return np.asarray(column.rank("dense").to_numpy())
+    return column
 
 
 def _splitter(cv: Any, seed: int, repeat: int, grouped: bool, stratify: bool) -> Any:

@@ -13,7 +13,7 @@ from spectroxr.inherit import derived_from
 from spectroxr.log import enabled, log
 from spectroxr.modelling import about_of, behind, check_whole, fields_of, output_of, spectra_for, tell_missing
 from spectroxr.problems import problems_of
-from spectroxr.runs import Run, found_run
+from spectroxr.runs import found_run
 from spectroxr.schema import TRAIN, Filter
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def fit_predict(
     Raises
     ------
     ValueError, TypeError, UnknownNameError, NotRectangularError
-        If anything does not fit; the dataset is then as it was.
+        If anything does not fit, or predictions have the name `model` already, also those of the same call; the dataset
+        is then as it was.
 
     Warns
     -----
@@ -72,7 +73,8 @@ def fit_predict(
 
     Notes
     -----
-    Lines have partition ``"train"`` or ``"test"``, no fold, and the fields of `cross_validate`.
+    Lines have partition ``"train"`` or ``"test"``, no fold, and the fields of `cross_validate`. A call is never
+    continued: the same one again adds lines under a name with a number, and needs another `model` if it is given one.
 
     Examples
     --------
@@ -106,8 +108,6 @@ def fit_predict(
     whole = behind(spectra.ahead, estimator)
     about = about_of(estimator, spectra, layout, src_concat, refit)
     run = found_run(self.predictions, None, model, type(estimator).__name__, False)
-    if model is not None:
-        run = Run(run.name, model, {})
     tell_missing("fit_predict", missing, len(fitting))
     fitted: dict[str, Any] = {}
     parts = []

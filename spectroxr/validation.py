@@ -79,7 +79,8 @@ def cross_validate(
         train where the sample they were derived from does, and validate nowhere.
     groups : str, optional
         A column of the index, the metadata or the targets: samples with the same value, such as replicates, are on
-        the same side. With a number of folds, these are of groups.
+        the same side. With a number of folds, these are of groups; a splitter that parts a group, such as ``KFold``
+        or ``LeaveOneOut`` with replicates, is refused.
     repeats : int, default 1
         How often to split anew.
     seed : int, default 0
@@ -96,7 +97,8 @@ def cross_validate(
     target_version : str, optional
         The version of the targets to train on (default: that which `y` gives).
     model : str, optional
-        Name of the model in the predictions table (default: the class, with a number where another run has it).
+        Name of the model in the predictions table (default: the class, with a number where another run has it). One
+        that predictions of another run have is refused, since `metrics` would pool both.
     progress : bool, optional
         Show a bar (default: in terminals and notebooks, after one second, if tqdm is installed).
     resume : bool, default True

@@ -108,6 +108,18 @@ def test_groups_stay_together_and_any_iterable_of_pairs_does():
     assert by_splitter.table["RMSECV"][2] != latent_variables(x, y, KFold(5), 4).table["RMSECV"][2]
 
 
+def test_a_splitter_that_parts_a_group_is_refused():
+    x, y = spectra()
+    for groups in (np.arange(60) // 4, [f"oil {k // 4}" for k in range(60)], np.array([*"ab"] * 30, dtype=object)):
+        with pytest.raises(ValueError, match="fold 0: group .* trains and validates; KFold .*GroupKFold"):
+            latent_variables(x, y, KFold(4, shuffle=True, random_state=0), 3, groups=groups)
+    with pytest.raises(ValueError, match="groups of shape"):
+        latent_variables(x, y, KFold(4), 3, groups=np.arange(59))
+    # in order, folds of 15 keep triples together, and nothing is said of groups that are ignored
+    curve = latent_variables(x, y, KFold(4), 3, groups=np.arange(60) // 3)
+    assert curve.table.equals(latent_variables(x, y, KFold(4), 3).table)
+
+
 def test_repeats_and_folds_that_overlap_count_each_validation():
     x, y = spectra()
     once = latent_variables(x, y, KFold(4), 3).table

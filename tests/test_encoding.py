@@ -136,6 +136,46 @@ def test_missing_values_stay_missing_and_copies_take_part(ds):
     assert encoded[30] == pytest.approx((1e9 - mean) / deviation)
 
 
+def test_a_record_that_predictions_need_is_not_replaced_by_another(ds, tmp_path):
+    ds.add_targets(pl.DataFrame({"z": np.arange(30.0)}))
+    ds.encode_targets(StandardScaler(), target=["y", "z"])
+    ds.encode_targets(MinMaxScaler(), target="y")
+    ds.encode_targets(StandardScaler(), target="y")
+    ds.fit_predict(LinearRegression(), target="y")
+    back = ds.inverse_transform_prediction()
+    ds.save(tmp_path / "s")
+    for one in (ds, SpectroDataset.load(tmp_path / "s")):
+        before = one.targets.table, dict(one.targets.records), one.targets.versions
+        for names in ("y", ["z", "y"]):
+            for other, options in ((MinMaxScaler(), {}), (StandardScaler(), {"fit_on": {"sample": slice(0, 9)}})):
+                with pytest.raises(ValueError, match="hold 30 lines of target 'y'") as caught:
+                    one.encode_targets(other, target=names, **options)
+                assert "version='regression-2'" in str(caught.value)
+        assert one.targets.table.equals(before[0])
+        assert (one.targets.records, one.targets.versions) == before[1:]
+        one.encode_targets(StandardScaler(), target="y")
+        one.encode_targets(MinMaxScaler(), target="z")
+        one.encode_targets(MinMaxScaler(), target="y", version="regression-2")
+        np.testing.assert_array_equal(one.inverse_transform_prediction(), back)
+
+
+def test_predictions_of_several_targets_or_of_the_only_one_need_its_record_too():
+    ds = SpectroDataset()
+    ds.add_features({"nir": np.random.default_rng(0).random((10, 4))})
+    ds.add_targets(pl.DataFrame({"y": np.arange(10.0)}))
+    ds.encode_targets(StandardScaler(), fit_on=None)
+    ds.add_prediction(np.zeros(10), {"model": "by hand", "processing": "regression"})
+    ds.inverse_transform_prediction(store="regression")
+    with pytest.raises(ValueError, match="10 lines of target 'y' in version 'regression'"):
+        ds.encode_targets(MinMaxScaler(), fit_on=None)
+    ds.add_targets(pl.DataFrame({"z": np.arange(10.0) ** 2}))
+    ds.encode_targets(StandardScaler(), target=["y", "z"], version="both", fit_on=None)
+    ds.cross_validate(PLSRegression(2), cv=2, target_version="both")
+    for name in "yz":
+        with pytest.raises(ValueError, match=f"10 lines of target '{name}' in version 'both'"):
+            ds.encode_targets(MinMaxScaler(), target=name, version="both", fit_on=None)
+
+
 def test_what_is_written_by_hand_is_not_what_was_recorded(ds):
     ds.encode_targets(StandardScaler(), target="y")
     ds.fit_predict(LinearRegression(), target="y")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from spectroxr import SpectroDataset, UnknownNameError, formulas
@@ -67,6 +68,22 @@ def test_columns_and_one_line_per_model_and_partition(ds):
     check(lines[3], np.array([14.0, 9, 10]), np.array([13.0, 9.5, 10]))
     check(lines[4], np.array([10.0]), np.array([10.0]))
     assert np.isnan(lines[4]["SEP"]) and lines[0]["accuracy"] is None
+
+
+def test_runs_are_not_pooled_under_the_name_of_one():
+    rng = np.random.default_rng(0)
+    ds = SpectroDataset()
+    ds.add_features([rng.random((20, 6))], partition=["train"] * 12 + ["test"] * 8)
+    ds.add_targets(pl.DataFrame({"protein": rng.random(20)}))
+    ds.fit_predict(Ridge(1.0), model="f")
+    ds.cross_validate(Ridge(1.0), cv=3, model="c")
+    table = ds.predictions.metrics()
+    with pytest.raises(ValueError, match="20 lines of model 'f'"):
+        ds.fit_predict(Ridge(100.0), model="f")
+    with pytest.raises(ValueError, match="12 lines of model 'c'"):
+        ds.cross_validate(Ridge(100.0), cv=3, model="c")
+    assert ds.predictions.metrics().equals(table)
+    assert dict(table.select("model", "n").group_by("model").sum().iter_rows()) == {"f": 20, "c": 12}
 
 
 numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-1e4, 1e4, width=32))

@@ -312,6 +312,43 @@ def test_replicates_stay_together(olive):
     assert right(apart) > right(lines) + 0.05
 
 
+def test_splitters_that_part_a_group_are_refused():
+    ds = small()
+    before = state(ds)
+    for cv, instead in [
+        (KFold(3), "fold 0: group 3 .*KFold does not keep groups together, GroupKFold.* cv=5"),
+        (KFold(3, shuffle=True, random_state=0), "group .* GroupKFold"),
+        (LeaveOneOut(), "fold 0: group 0 trains and validates; LeaveOneOut .*LeaveOneGroupOut"),
+        (ShuffleSplit(2, random_state=0), "GroupShuffleSplit"),
+    ]:
+        with pytest.raises(ValueError, match=instead):
+            ds.cross_validate(Ridge(), cv=cv, groups="oil")
+        with pytest.raises(ValueError, match="group .* trains and validates"):
+            ds.set_folds(cv, groups="oil", filter={"partition": "train"})
+    with pytest.raises(ValueError, match="group 'a' trains and validates"):
+        ds.cross_validate(Ridge(), cv=KFold(3), groups="site")
+    with pytest.raises(ValueError, match="groups of shape"):
+        ds.set_folds(KFold(3), groups=np.zeros((24, 2)))
+    assert state(ds) == before
+    # folds that keep them together by the order of the samples, without a warning that they are not looked at
+    lines = ds.cross_validate(Ridge(), cv=KFold(5), groups="oil")
+    assert lines.height == 20
+    ds.set_folds(KFold(12), groups="oil")
+    assert len(ds.folds) == 12
+
+
+def test_a_group_that_a_later_repeat_parts_is_named():
+    class Later(KFold):
+        """Parts groups if it was given another seed than 0."""
+
+        def split(self, X, y=None, groups=None):
+            yield from (GroupKFold(2) if self.random_state == 0 else LeaveOneOut()).split(X, y, groups)
+
+    ds = small()
+    with pytest.raises(ValueError, match="fold 0 of repeat 1: group 0 trains and validates; Later does not keep"):
+        ds.cross_validate(Ridge(), cv=Later(2, shuffle=True), groups="oil", repeats=2)
+
+
 def test_each_fold_of_a_number_with_groups_has_every_class():
     rng = np.random.default_rng(0)
     ds = SpectroDataset()
@@ -518,6 +555,37 @@ def test_another_run_is_not_taken_for_the_same(change):
     assert meta(first)[0]["run"] != meta(second)[0]["run"]
     assert second["model"].unique().to_list() == [change.get("model", "Ridge-2")]
     assert len(ds.predictions) == first.height + second.height
+
+
+def test_a_name_is_that_of_one_run():
+    ds = small()
+    first = ds.cross_validate(Ridge(), cv=KFold(5), model="c")
+    ds.fit_predict(Ridge(), model="f")
+    ds.add_prediction(np.zeros(24), {"model": "by hand"})
+    before = state(ds)
+    for model, count in (("c", 20), ("f", 24), ("by hand", 24)):
+        for call, options in [
+            (ds.cross_validate, {"cv": KFold(4)}),
+            (ds.cross_validate, {"cv": KFold(5), "resume": False}),
+            (ds.fit_predict, {}),
+        ]:
+            with pytest.raises(ValueError, match=f"hold {count} lines of model '{model}' .* model='{model}-2'"):
+                call(Ridge(), model=model, **options)
+    assert state(ds) == before
+    assert ds.cross_validate(Ridge(), cv=KFold(5), model="c").equals(first)
+    ds.cross_validate(Ridge(), cv=KFold(4), model="c-2")
+    for _ in range(2):
+        ds.fit_predict(Ridge())
+    assert ds.predictions.table["model"].unique(maintain_order=True).to_list() == [
+        *("c", "f", "by hand", "c-2", "Ridge", "Ridge-2")
+    ]
+
+
+def test_a_named_run_that_was_cut_off_goes_on():
+    ds = small()
+    cut_off(ds, 2, cv=5, model="c")
+    assert len(ds.predictions) == 8
+    assert ds.cross_validate(Ridge(), cv=5, model="c").height == len(ds.predictions) == 20
 
 
 def test_the_latest_of_runs_begun_anew_is_continued():
