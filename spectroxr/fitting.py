@@ -74,6 +74,8 @@ def takes_lists(estimator: Any) -> bool:
     """Tell whether an estimator may be given a list of arrays, one per source: if it does not say it takes matrices."""
     if type(estimator).__module__.partition(".")[0] == "sklearn":
         return False
+    if not hasattr(type(estimator), "__sklearn_tags__"):  # scikit-learn 1.6 makes some up for any class
+        return True
     tags = _tags(estimator)
     return tags is None or not tags.input_tags.two_d_array
 

@@ -130,6 +130,7 @@ def test_other_axes_are_refused(ds, y):
         OnAxis(Ridge()).fit(ds["nir"], y)
 
 
+@pytest.mark.filterwarnings("ignore:scipy.optimize")  # scikit-learn 1.6 with SciPy 1.17
 def test_it_is_an_estimator(ds, y):
     model = OnAxis(PLSRegression(2, scale=False), NM)
     assert clone(model).get_params()["estimator__n_components"] == 2
@@ -190,6 +191,7 @@ def test_loadings_lie_over_the_wavelengths(ds, y):
     assert abs(float(abs(peak).idxmax()) - 1150) <= 5
 
 
+@pytest.mark.filterwarnings("ignore:scipy.optimize")
 def test_coefficients_lie_over_the_wavelengths(ds, y):
     x, both = ds.x()[0], ds.y(target=["protein", "water"]).astype(float)
     pls = PLSRegression(2, scale=True).fit(x, both)
