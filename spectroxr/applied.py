@@ -13,13 +13,12 @@ from spectroxr.casting import fitting
 from spectroxr.cells import Cells
 from spectroxr.lineage import Fit
 from spectroxr.schema import Array, Filter
-from spectroxr.selection import Selection
 from spectroxr.steps import NotFiniteError, run_steps
 
 if TYPE_CHECKING:
     from spectroxr.dataset import SpectroDataset
 
-__all__ = ["Result", "Spectra", "changes", "chosen_of", "spectra_of", "transformed", "write"]
+__all__ = ["Result", "Spectra", "changes", "read", "samples_of", "spectra_of", "transformed", "write"]
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ class Result:
     axis: Axis
 
 
-def chosen_of(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> Selection:
-    """Return the samples of a filter that have a processing in a source, on the whole axis."""
+def samples_of(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> Array:
+    """Return the samples of a filter that have a processing in a source, ascending."""
     cells, resolver = ds.features.cells, ds.features.resolver
     samples = cells.index.lines[parent].samples
     samples = samples[~cells.index.lacks(samples, parent, source)]
@@ -66,19 +65,24 @@ def chosen_of(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> S
         samples = samples[np.isin(samples, resolver.samples(filter))]
     if not len(samples):
         raise ValueError(f"no sample of {filter!s} has {parent!r} in source {source!r}.")
-    return resolver.select(samples, (parent,), (source,), {source: slice(0, len(cells.sources[source].axis), 1)})
+    return samples
+
+
+def read(ds: SpectroDataset, source: str, processing: str, samples: Array) -> Array:
+    """Return the spectra of known samples in one processing of a source: a view where the dataset has one."""
+    whole = slice(0, len(ds.features.cells.sources[source].axis), 1)
+    chosen = ds.features.resolver.select(samples, (processing,), (source,), {source: whole})
+    return np.asarray(ds.features.read(chosen, "2d")[0])
 
 
 def spectra_of(ds: SpectroDataset, source: str, parent: str, filter: Filter) -> Spectra:
     """Return the spectra of a source, each physical row once: a view where the dataset has one."""
     cells = ds.features.cells
-    samples = chosen_of(ds, source, parent, filter).samples
+    samples = samples_of(ds, source, parent, filter)
     rows, first = np.unique(cells.index.rows[samples], return_index=True)
     once = samples if len(rows) == len(samples) else np.sort(samples[first])
-    axis = cells.sources[source].axis
-    part = ds.features.resolver.select(once, (parent,), (source,), {source: slice(0, len(axis), 1)})
-    values = np.asarray(ds.features.read(part, "2d")[0])
-    return Spectra(source, axis, samples, cells.index.rows[once], values, once)
+    values = read(ds, source, parent, once)
+    return Spectra(source, cells.sources[source].axis, samples, cells.index.rows[once], values, once)
 
 
 def transformed(fitted: Sequence[Any], spectra: Spectra, wavelength: Any = None) -> tuple[Array, Axis]:
@@ -168,21 +172,14 @@ def changes(ds: SpectroDataset, name: str, result: Result, learns: bool) -> bool
     line = np.flatnonzero(np.isin(result.spectra.first, held))
     if not len(line):
         return False
-    bands: dict[str, Any] = {to: slice(0, len(ds.features.cells.sources[to].axis), 1)}
-    part = ds.features.resolver.select(result.spectra.first[line], (name,), (to,), bands)
-    old = np.asarray(ds.features.read(part, "2d")[0])
+    old = read(ds, to, name, result.spectra.first[line])
     return not np.array_equal(old, result.values[line], equal_nan=True)
 
 
 def _put(cells: Cells, spectra: Spectra, name: str, to: str, values: Array, absent: list[str]) -> None:
     """Write spectra for all samples that share their rows; where a row shows others too, for each sample alone."""
     index, samples = cells.index, spectra.samples
-    others = np.ones(len(index), dtype=bool)
-    others[samples] = False
-    if name in index.lines:
-        others[others] = index.has(np.flatnonzero(others), name)
-    else:
-        others[:] = False
+    others = np.setdiff1d(index.lines[name].samples, samples) if name in index.lines else samples[:0]
     taken = np.isin(spectra.rows, index.rows[others])
     rows = index.rows[samples]
     free = ~np.isin(rows, spectra.rows[taken])

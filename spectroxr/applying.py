@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from spectroxr.applied import Result, changes, chosen_of, spectra_of, transformed, write
+from spectroxr.applied import Result, changes, read, samples_of, spectra_of, transformed, write
 from spectroxr.cells import check_name
 from spectroxr.errors import UnknownNameError, nearest
 from spectroxr.fitted import dumped
@@ -240,7 +240,7 @@ def _training(
 ) -> tuple[Array, Array | None]:
     """Return the spectra that steps are fitted on, and their target."""
     try:
-        chosen = chosen_of(ds, source, parent, fit_on)
+        samples = samples_of(ds, source, parent, fit_on)
     except ValueError as error:
         raise ValueError(
             f"there is nothing to fit on: {error} fit_on=None fits on all samples, fit_on={{...}} on others."
@@ -249,16 +249,15 @@ def _training(
         # what was derived from a sample that is not fitted on is not, either
         everyone = np.arange(len(ds.features.cells.index), dtype=np.uint32)
         outside = np.setdiff1d(everyone, ds.features.resolver.samples(fit_on))
-        samples = chosen.samples[~derived_from(ds.features.cells.index.origins, outside)[chosen.samples]]
+        samples = samples[~derived_from(ds.features.cells.index.origins, outside)[samples]]
         if not len(samples):
             raise ValueError(
                 f"there is nothing to fit on: all samples of {fit_on!s} are derived from others; add these to fit_on."
             )
-        chosen = ds.features.resolver.select(samples, chosen.processings, chosen.sources, chosen.bands)
-    x = np.asarray(ds.features.read(chosen, "2d")[0])
+    x = read(ds, source, parent, samples)
     if target is None:
         return x, None
-    y = ds.targets.values(chosen.samples, ds.targets.current(True), target)
+    y = ds.targets.values(samples, ds.targets.current(True), target)
     missing = np.isnan(y) if y.dtype.kind == "f" else np.array([one is None for one in y.tolist()], dtype=bool)
     return (x[~missing], y[~missing]) if missing.any() else (x, y)
 
