@@ -4,7 +4,6 @@ import contextlib
 import errno
 import itertools
 import json
-import multiprocessing
 import os
 import queue
 import random
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from children import SECONDS, child, forkserver, received
 
 from spectroxr import (
     ConflictError,
@@ -39,8 +39,6 @@ from spectroxr import generation as writing
 from spectroxr.threads import Work
 
 KINDS = pytest.mark.parametrize("compression", ["zstd", None], ids=["zstd", "raw"])
-SECONDS = 60
-PRELOAD = ["pytest", "spectroxr.storage", "spectroxr.io", "sklearn.model_selection", "zarr", "numcodecs"]
 LISTED = ["000001", "manifest.json"]
 
 #: Much of it waits for processes and disks, which depends little on versions.
@@ -125,35 +123,9 @@ def assert_clean(path):
     assert numbers(path) == [number]
 
 
-# Processes: forked from one that has imported everything, so that each is cheap
-
-
 @pytest.fixture(scope="module")
 def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
-
-
-@contextlib.contextmanager
-def child(context, work, *args):
-    """Run ``work(connection, *args)`` in a process; yields the process and the connection to it."""
-    here, there = context.Pipe()
-    process = context.Process(target=work, args=(there, *args))
-    process.start()
-    there.close()
-    try:
-        yield process, here
-    finally:
-        process.kill()
-        process.join(SECONDS)
-        process.close()
-        here.close()
-
-
-def received(connection):
-    assert connection.poll(SECONDS)
-    return connection.recv()
+    return forkserver()
 
 
 # 1. Kill

@@ -1,8 +1,6 @@
 """The plain folder of format="npy" with others about: savers of both formats, readers, and programs that do not ask."""
 
-import contextlib
 import errno
-import multiprocessing
 import os
 import pickle
 import shutil
@@ -13,12 +11,10 @@ import time
 import numpy as np
 import polars as pl
 import pytest
+from children import SECONDS, child, forkserver, received
 
 from spectroxr import ConflictError, SpectroDataset, StoreError, localplace, npystore
 from spectroxr.npystore import NEXT
-
-SECONDS = 60
-PRELOAD = ["pytest", "spectroxr.storage", "spectroxr.io", "zarr", "numcodecs"]
 
 
 def made(number, rows=6, width=4):
@@ -53,30 +49,7 @@ def outcome(call):
 
 @pytest.fixture(scope="module")
 def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
-
-
-@contextlib.contextmanager
-def child(context, work, *args):
-    """Run ``work(connection, *args)`` in a process; yields the process and the connection to it."""
-    here, there = context.Pipe()
-    process = context.Process(target=work, args=(there, *args))
-    process.start()
-    there.close()
-    try:
-        yield process, here
-    finally:
-        process.kill()
-        process.join(SECONDS)
-        process.close()
-        here.close()
-
-
-def received(connection):
-    assert connection.poll(SECONDS)
-    return connection.recv()
+    return forkserver()
 
 
 # Savers of either format
